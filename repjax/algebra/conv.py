@@ -1,0 +1,237 @@
+"""`Conv`: a convolution as a value (kernel, bias, geometry), the noun of the algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from repjax.algebra.geometry import Axis
+from repjax.algebra.padding import Padding, padding_pairs, per_axis
+
+
+class Conv:
+    """An affine map of images: one convolution with its bias. An immutable pytree.
+
+    Output ``o`` at tap ``u`` reads the input at ``o * stride - low + u * dilation``, zero
+    outside. An identity, a scale, a batch norm in inference, an average pool, a padded or
+    cropped view are all a (depthwise) `Conv`. Any number of spatial axes, none included.
+
+    Args:
+        kernel: (spatial..., in/groups, out), floating point.
+        bias: (out,), or None, which is a bias of exact zeros.
+        strides: one number or one per spatial axis.
+        padding: one number, one per axis, or (low, high) pairs, in pixels; negative numbers
+            crop; "VALID" is 0. "SAME" depends on the input size: see `same_padding`.
+        dilation: distance between taps, one number or one per axis.
+        input_dilation: distance between input pixels (above 1: a transposed convolution).
+        groups: number of channel groups.
+
+    Raises:
+        ValueError: shapes or geometry do not describe a convolution (every problem is
+            listed). Nothing is checked when JAX rebuilds the pytree.
+
+    Example:
+        >>> conv = Conv(jnp.ones((3, 3, 2, 4)), padding=1)
+        >>> conv(jnp.ones((1, 8, 8, 2))).shape
+        (1, 8, 8, 4)
+    """
+
+    __slots__ = ("bias", "dilation", "groups", "input_dilation", "kernel", "padding", "strides")
+
+    kernel: jax.Array
+    bias: jax.Array | None
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    input_dilation: tuple[int, ...]
+    groups: int
+
+    def __init__(
+        self,
+        kernel: Any,
+        bias: Any = None,
+        *,
+        strides: int | Sequence[int] = 1,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        input_dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+    ) -> None:
+        kernel = jnp.asarray(kernel)
+        bias = None if bias is None else jnp.asarray(bias)
+        if kernel.ndim < 2:
+            raise ValueError(
+                f"a kernel has shape (spatial..., in/groups, out); found {kernel.shape}"
+            )
+        dims = kernel.ndim - 2
+        fields = {
+            "kernel": kernel,
+            "bias": bias,
+            "strides": per_axis(strides, dims, "strides"),
+            "padding": padding_pairs(padding, dims),
+            "dilation": per_axis(dilation, dims, "dilation"),
+            "input_dilation": per_axis(input_dilation, dims, "input_dilation"),
+            "groups": int(groups),
+        }
+        problems = _problems(**fields)
+        if problems:
+            raise ValueError("not a convolution: " + "; ".join(problems))
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Conv is immutable; use conv.replace({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("Conv is immutable")
+
+    def replace(self, **changes: Any) -> Conv:
+        """A copy with some fields changed, checked like a new one."""
+        fields = {name: getattr(self, name) for name in _DATA + _STATIC}
+        return Conv(**{**fields, **changes})
+
+    def astype(self, dtype: DTypeLike) -> Conv:
+        """The same map with kernel and bias in `dtype`."""
+        bias = None if self.bias is None else self.bias.astype(dtype)
+        return self.replace(kernel=self.kernel.astype(dtype), bias=bias)
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return self.kernel.ndim - 2
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Taps per spatial axis."""
+        return tuple(self.kernel.shape[:-2])
+
+    @property
+    def in_features(self) -> int:
+        """Number of input channels."""
+        return self.kernel.shape[-2] * self.groups
+
+    @property
+    def features(self) -> int:
+        """Number of output channels."""
+        return self.kernel.shape[-1]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Geometry, axis by axis."""
+        return tuple(
+            Axis(taps, stride, low, high, dilation, input_dilation)
+            for taps, stride, (low, high), dilation, input_dilation in zip(
+                self.kernel_size,
+                self.strides,
+                self.padding,
+                self.dilation,
+                self.input_dilation,
+                strict=True,
+            )
+        )
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Spatial output size for a spatial input `size`, in pixels."""
+        return tuple(axis.outputs(n) for axis, n in zip(self.axes, size, strict=True))
+
+    def __call__(self, x: jax.Array, *, precision: lax.PrecisionLike = None) -> jax.Array:
+        """Apply to data (batch..., spatial..., in) → (batch..., spatial..., out).
+
+        One `jax.lax.conv_general_dilated`; any number of leading batch axes, none included.
+        Data, kernel and bias are promoted to their common type.
+
+        Raises:
+            ValueError: `x` has too few axes or another number of channels.
+        """
+        dims = self.dims
+        if x.ndim < dims + 1 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"expected data (batch..., {dims} spatial axes, {self.in_features}), "
+                f"found shape {x.shape}, for {self}"
+            )
+        leaves = [x, self.kernel] + ([] if self.bias is None else [self.bias])
+        dtype = jnp.result_type(*(leaf.dtype for leaf in leaves))
+        batch = x.shape[: x.ndim - dims - 1]
+        flat = x.astype(dtype).reshape((-1, *x.shape[x.ndim - dims - 1 :]))
+        spatial = tuple(range(1, dims + 1))
+        numbers = lax.ConvDimensionNumbers(
+            lhs_spec=(0, dims + 1, *spatial),
+            rhs_spec=(dims + 1, dims, *range(dims)),
+            out_spec=(0, dims + 1, *spatial),
+        )
+        y = lax.conv_general_dilated(
+            flat,
+            self.kernel.astype(dtype),
+            window_strides=self.strides,
+            padding=self.padding,
+            lhs_dilation=self.input_dilation,
+            rhs_dilation=self.dilation,
+            dimension_numbers=numbers,
+            feature_group_count=self.groups,
+            precision=precision,
+        )
+        if self.bias is not None:
+            y = y + self.bias.astype(dtype)
+        return y.reshape((*batch, *y.shape[1:]))
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.kernel_size)) or "dense"
+        words = [f"{size} convolution {self.in_features} → {self.features}"]
+        words.append(f"strides {self.strides}, padding {self.padding}, dilation {self.dilation}")
+        if any(number != 1 for number in self.input_dilation):
+            words.append(f"input dilation {self.input_dilation}")
+        words.append(f"groups {self.groups}, {'no bias' if self.bias is None else 'bias'}")
+        return "[" + ", ".join(words) + "]"
+
+    def __repr__(self) -> str:
+        return f"Conv{self}"
+
+
+def _problems(
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    strides: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    input_dilation: tuple[int, ...],
+    groups: int,
+) -> list[str]:
+    problems = []
+    if not jnp.issubdtype(kernel.dtype, jnp.inexact):
+        problems.append(f"kernel has dtype {kernel.dtype}, expected a floating point type")
+    if bias is not None and bias.shape != kernel.shape[-1:]:
+        problems.append(f"bias has shape {bias.shape}, expected {kernel.shape[-1:]}")
+    if any(number < 1 for number in strides + dilation + input_dilation):
+        problems.append(
+            f"strides {strides}, dilation {dilation} and input dilation {input_dilation} "
+            "must be at least 1"
+        )
+    if any(taps < 1 for taps in kernel.shape[:-2]):
+        problems.append(f"kernel of shape {kernel.shape} has an axis without taps")
+    if groups < 1 or kernel.shape[-1] % groups:
+        problems.append(f"{kernel.shape[-1]} output channels do not divide into {groups} groups")
+    return problems
+
+
+_DATA = ("kernel", "bias")
+_STATIC = ("strides", "padding", "dilation", "input_dilation", "groups")
+
+
+def _flatten_with_keys(conv: Conv) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    leaves = tuple((jax.tree_util.GetAttrKey(name), getattr(conv, name)) for name in _DATA)
+    return leaves, tuple(getattr(conv, name) for name in _STATIC)
+
+
+def _unflatten(static: tuple[Any, ...], leaves: Iterable[Any]) -> Conv:
+    conv = object.__new__(Conv)
+    for name, value in zip(_DATA + _STATIC, (*leaves, *static), strict=True):
+        object.__setattr__(conv, name, value)
+    return conv
+
+
+jax.tree_util.register_pytree_with_keys(Conv, _flatten_with_keys, _unflatten)
