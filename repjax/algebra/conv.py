@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from repjax.algebra.dtypes import common_dtype
 from repjax.algebra.geometry import Axis
 from repjax.algebra.padding import Padding, padding_pairs, per_axis
+from repjax.algebra.shapes import Shape
 
 
 class Conv:
@@ -135,6 +137,11 @@ class Conv:
             )
         )
 
+    @property
+    def shape(self) -> Shape:
+        """Everything but the numbers: geometry, channels and groups."""
+        return Shape(self.axes, self.in_features, self.features, self.groups)
+
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Spatial output size for a spatial input `size`, in pixels."""
         return tuple(axis.outputs(n) for axis, n in zip(self.axes, size, strict=True))
@@ -155,7 +162,7 @@ class Conv:
                 f"found shape {x.shape}, for {self}"
             )
         leaves = [x, self.kernel] + ([] if self.bias is None else [self.bias])
-        dtype = jnp.result_type(*(leaf.dtype for leaf in leaves))
+        dtype = common_dtype(*(leaf.dtype for leaf in leaves))
         batch = x.shape[: x.ndim - dims - 1]
         flat = x.astype(dtype).reshape((-1, *x.shape[x.ndim - dims - 1 :]))
         spatial = tuple(range(1, dims + 1))

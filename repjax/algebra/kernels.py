@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from repjax.algebra.conv import Conv
+from repjax.algebra.dtypes import fold_dtype
 from repjax.algebra.errors import NotFusableError
 from repjax.algebra.padding import Padding
 from repjax.algebra.verbs import embed, regroup
@@ -191,7 +192,7 @@ def batch_norm(
         Array([-0.5], dtype=float32)
     """
     given = [jnp.asarray(leaf) for leaf in (mean, var, scale, bias) if leaf is not None]
-    dtype = jnp.promote_types(jnp.result_type(*(leaf.dtype for leaf in given)), jnp.float32)
+    dtype = fold_dtype(*(leaf.dtype for leaf in given))
     mean, var = jnp.asarray(mean).astype(dtype), jnp.asarray(var).astype(dtype)
     numerator = 1.0 if scale is None else jnp.asarray(scale).astype(dtype)
     factor = numerator / jnp.sqrt(var + epsilon)

@@ -12,13 +12,14 @@ import numpy as np
 from jax import lax
 
 from repjax.algebra.conv import Conv
+from repjax.algebra.dtypes import fold_dtype
 from repjax.algebra.geometry import Axis
 
 
 def promoted(convs: Sequence[Conv]) -> tuple[Conv, ...]:
     """The same maps in one type, float32 at least."""
     leaves = [leaf for conv in convs for leaf in (conv.kernel, conv.bias) if leaf is not None]
-    dtype = jnp.promote_types(jnp.result_type(*(leaf.dtype for leaf in leaves)), jnp.float32)
+    dtype = fold_dtype(*(leaf.dtype for leaf in leaves))
     return tuple(conv.astype(dtype) for conv in convs)
 
 

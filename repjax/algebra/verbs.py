@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.algebra import geometry, products
+from repjax.algebra import geometry, products, shapes
 from repjax.algebra.conv import Conv
 from repjax.algebra.errors import NotFusableError
 from repjax.algebra.padding import per_axis
@@ -103,13 +103,8 @@ def compose(first: Conv, second: Conv, *, size: Size = None) -> Conv:
         Array([3., 3.], dtype=float32)
     """
     _check_chain(first, second, size)
-    pairs = [
-        geometry.before_input_dilation(one, two)
-        for one, two in zip(first.axes, second.axes, strict=True)
-    ]
-    axes = [geometry.composition(one, two) for one, two in pairs]
+    pairs, axes, groups = shapes.chain_axes(first.shape, second.shape)
     first, second = products.promoted((first, second))
-    groups = math.gcd(first.groups, second.groups)
     if groups not in (first.groups, second.groups):
         second = regroup(second, groups)
     kernel = products.compose_kernels(first, second, groups, pairs, axes)
@@ -204,53 +199,20 @@ def _sizes(size: Size, dims: int) -> tuple[int | None, ...]:
 def _check_parallel(verb: str, convs: Sequence[Conv], size: Size, *, same_features: bool) -> None:
     if not convs:
         raise ValueError(f"{verb} needs at least one convolution")
-    one = convs[0]
-    for two in convs[1:]:
-        reasons = []
-        if one.dims != two.dims:
-            reasons.append("numbers of spatial axes differ")
-        elif one.in_features != two.in_features:
-            reasons.append("input channels differ")
-        elif same_features and one.features != two.features:
-            reasons.append("output channels differ")
-        elif one.strides != two.strides:
-            reasons.append("strides differ")
-        elif one.input_dilation != two.input_dilation:
-            reasons.append("input dilation differs")
-        else:
-            sizes = _sizes(size, one.dims)
-            for number, pair in enumerate(zip(one.axes, two.axes, sizes, strict=True)):
-                if not geometry.same_outputs(*pair):
-                    known = "some input sizes" if pair[2] is None else f"input size {pair[2]}"
-                    reasons.append(f"output sizes differ on axis {number} for {known}")
+    sizes = _sizes(size, convs[0].dims)
+    for conv in convs[1:]:
+        reasons = shapes.parallel_problems((convs[0].shape, conv.shape), sizes, same_features)
         if reasons:
-            raise NotFusableError(f"cannot {verb}: {', '.join(reasons)}: {one} and {two}")
+            raise NotFusableError(f"cannot {verb}: {', '.join(reasons)}: {convs[0]} and {conv}")
 
 
 def _check_chain(first: Conv, second: Conv, size: Size) -> None:
-    reasons = []
-    if first.dims != second.dims:
-        reasons.append("numbers of spatial axes differ")
-    elif first.features != second.in_features:
-        reasons.append("channels do not fit")
-    else:
-        sizes = _sizes(size, first.dims)
-        for number, (one, two, n) in enumerate(zip(first.axes, second.axes, sizes, strict=True)):
-            if two.input_dilation > 1 and one.stride > 1:
-                reasons.append(f"axis {number}: strided, then dilated input")
-                continue
-            if two.input_dilation > 1 and first.bias is not None:
-                reasons.append(f"axis {number}: bias meets the zeros of a dilated input")
-                continue
-            outside, loses = geometry.border(*geometry.before_input_dilation(one, two), n)
-            if loses:
-                reasons.append(f"axis {number}: zero padding between two spatial kernels")
-            elif outside and first.bias is not None:
-                reasons.append(f"axis {number}: bias meets zero padding")
+    sizes = _sizes(size, first.dims)
+    reasons = shapes.chain_problems(first.shape, second.shape, sizes, first.bias is not None)
     if reasons:
         raise NotFusableError(f"cannot compose: {', '.join(reasons)}: {first}, then {second}")
 
 
 def _on_common_lattice(convs: Sequence[Conv]) -> tuple[Conv, ...]:
-    axes = [geometry.union(axes) for axes in zip(*(conv.axes for conv in convs), strict=True)]
+    axes = shapes.common_axes(tuple(conv.shape for conv in convs))
     return tuple(products.on_axes(conv, axes) for conv in products.promoted(convs))

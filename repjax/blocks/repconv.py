@@ -1,0 +1,233 @@
+"""`RepConv`: a Linen block made of branch descriptions, or the one convolution they fold to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jax.typing import DTypeLike
+
+from repjax.algebra.padding import Padding, padding_pairs, per_axis
+from repjax.branches import (
+    Branch,
+    Geometry,
+    Identity,
+    KxK,
+    Norm,
+    Pointwise,
+    Sum,
+    equation,
+)
+
+Initializer = jax.nn.initializers.Initializer
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the arrays and norms of a block have in common."""
+
+    train: bool
+    momentum: float
+    axis_name: str | None
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+    precision: lax.PrecisionLike
+    kernel_init: Initializer
+    bias_init: Initializer
+
+
+class RepConv(nn.Module):
+    """A sum of branches when trained, one convolution when deployed.
+
+    ``apply(variables, x)`` is inference; ``apply(variables, x, train=True,
+    mutable=["batch_stats"])`` normalises with the batch's statistics and updates the running
+    ones. `repjax.fuse_params` turns its variables into those of ``deployed=True``. Data are
+    (batch..., spatial..., channels), with any number of batch axes.
+
+    Args:
+        features: output channels.
+        branches: what is added up; see `repjax.branches`. ``(KxK(3),) * 4`` is four copies.
+        norm: batch norm per "branch", once after the "sum", or None.
+        dims: number of spatial axes.
+        strides: one number or one per axis.
+        padding: explicit padding, in pixels, *of the fused convolution*: one number, one per
+            axis or (low, high) pairs. None keeps the size where strides are 1. Every branch
+            is padded or cropped to meet it tap by tap.
+        dilation: of the whole block; a branch may have its own on top.
+        groups: channel groups of every convolution.
+        use_bias: whether convolutions have a bias; None means where there is no norm.
+        epsilon: of the norms; it is written in the name of the node where it is not 1e-5.
+        momentum: of the running statistics; PyTorch's 0.1 is 0.9 here.
+        axis_name: mapped axis over which batch statistics are averaged (`shard_map`, `vmap`).
+        dtype: compute type; None promotes.
+        param_dtype: type of the parameters.
+        precision: of the convolutions, see `jax.lax.Precision`.
+        kernel_init: initialiser of kernels.
+        bias_init: initialiser of biases.
+        deployed: be the single convolution, with parameters `kernel` and `bias`.
+
+    Raises:
+        ValueError: branches that do not fit each other, the channels or the strides.
+
+    Source: Ding et al., RepVGG, CVPR 2021, and the papers named by the branches.
+
+    Example:
+        >>> import jax, repjax
+        >>> block = RepConv(8)
+        >>> x = jnp.ones((1, 9, 9, 8))
+        >>> variables = block.init(jax.random.key(0), x)
+        >>> deployed = repjax.fuse_params(variables)
+        >>> y = block.deploy().apply(deployed, x)
+        >>> bool(jnp.allclose(y, block.apply(variables, x), atol=1e-5))
+        True
+    """
+
+    features: int
+    branches: Sequence[Branch] = (KxK(3), Pointwise(), Identity())
+    norm: Literal["branch", "sum"] | None = "branch"
+    dims: int = 2
+    strides: int | Sequence[int] = 1
+    padding: Padding | None = None
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+    use_bias: bool | None = None
+    epsilon: float = 1e-5
+    momentum: float = 0.99
+    axis_name: str | None = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    precision: lax.PrecisionLike = None
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros_init()
+    deployed: bool = False
+
+    def deploy(self) -> RepConv:
+        """The deploy twin: the same block as one convolution."""
+        return self.clone(deployed=True)
+
+    def branch(self, in_features: int) -> Branch:
+        """The one branch, resolved, that this block is for that many input channels."""
+        strided = set(per_axis(self.strides, self.dims, "strides")) != {1}
+        present = [
+            branch
+            for branch in self.branches
+            if not (
+                isinstance(branch, Identity)
+                and branch.optional
+                and (strided or in_features != self.features)
+            )
+        ]
+        if self.norm not in ("branch", "sum", None):
+            raise ValueError(f"norm is 'branch', 'sum' or None; found {self.norm!r}")
+        if self.norm == "branch":
+            present = [Norm(branch, self.epsilon) for branch in present]
+        total: Branch = Sum(tuple(present))
+        if self.norm == "sum":
+            total = Norm(total, self.epsilon)
+        use_bias = self.norm is None if self.use_bias is None else self.use_bias
+        total = total.resolve(self.dims, use_bias=use_bias)
+        if total.dims is None:
+            raise ValueError(f"a block needs a branch with a kernel; found {total.formula()}")
+        return total
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Apply to data (batch..., spatial..., channels)."""
+        branch = self.branch(x.shape[-1])
+        if self.dtype is not None:
+            (x,) = promote_dtype(x, dtype=self.dtype)
+        settings = Settings(
+            train,
+            self.momentum,
+            self.axis_name,
+            self.dtype,
+            self.param_dtype,
+            self.precision,
+            self.kernel_init,
+            self.bias_init,
+        )
+        geometry = self._geometry(branch)
+        if self.deployed:
+            fused = KxK(
+                tuple(axis.taps for axis in branch.axes(self.dims)),
+                dilation=tuple(axis.dilation for axis in branch.axes(self.dims)),
+                tap=tuple(axis.low // axis.dilation for axis in branch.axes(self.dims)),
+                bias=branch.has_bias,
+            )
+            branch = fused.resolve(self.dims, use_bias=False)
+            return branch.apply(_LinenScope(self, settings), x, geometry)
+        return _Node(branch, settings, name=equation(branch))(x, geometry)
+
+    def _geometry(self, branch: Branch) -> Geometry:
+        axes = branch.axes(self.dims)
+        dilation = per_axis(self.dilation, self.dims, "dilation")
+        reach = [(axis.low * d, axis.high * d) for axis, d in zip(axes, dilation, strict=True)]
+        padding = reach if self.padding is None else padding_pairs(self.padding, self.dims)
+        return Geometry(
+            strides=per_axis(self.strides, self.dims, "strides"),
+            padding=tuple(
+                (low - before, high - after)
+                for (low, high), (before, after) in zip(padding, reach, strict=True)
+            ),
+            dilation=dilation,
+            groups=self.groups,
+            features=self.features,
+            border=((0, 0),) * self.dims,
+        )
+
+
+class _Node(nn.Module):
+    """The node of one branch in the tree."""
+
+    branch_: Branch
+    settings: Settings
+
+    @nn.compact
+    def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
+        return self.branch_.apply(_LinenScope(self, self.settings), x, geometry)
+
+
+class _LinenScope:
+    """What a branch finds in a compact Linen module: see `repjax.branches.Scope`."""
+
+    def __init__(self, module: nn.Module, settings: Settings) -> None:
+        self.module = module
+        self.settings = settings
+        self.precision = settings.precision
+
+    def leaf(self, name: str, shape: tuple[int, ...]) -> jax.Array:
+        initializers = {"kernel": self.settings.kernel_init, "bias": self.settings.bias_init}
+        init = initializers.get(name, nn.initializers.ones_init())
+        leaf: jax.Array = self.module.param(name, init, shape, self.settings.param_dtype)
+        return leaf
+
+    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
+        return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
+
+    def normalise(
+        self, x: jax.Array, epsilon: float, scale: bool, bias: bool, mask: jax.Array | None
+    ) -> jax.Array:
+        norm = nn.BatchNorm(
+            use_running_average=not self.settings.train,
+            momentum=self.settings.momentum,
+            epsilon=epsilon,
+            dtype=self.settings.dtype,
+            param_dtype=self.settings.param_dtype,
+            use_scale=scale,
+            use_bias=bias,
+            axis_name=self.settings.axis_name,
+            force_float32_reductions=jnp.dtype(self.settings.param_dtype) != jnp.float64,
+            name="norm",
+        )
+        y: jax.Array = norm(x, mask=mask if self.settings.train else None)
+        return y
+
+    def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
+        y: jax.Array = _Node(branch, self.settings, name=name)(x, geometry)
+        return y

@@ -1,0 +1,158 @@
+"""What every branch of a block is: how it runs, what it folds to, how it takes a kernel back."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import jax
+
+from repjax.algebra import Conv, NotFusableError
+from repjax.algebra.geometry import Axis
+
+Leaves = Mapping[str, Any]
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Where a branch sits: the geometry its block gives it when it runs on data.
+
+    Args:
+        strides: of the branch, per axis.
+        padding: (low, high) per axis that a single tap at the origin would need; a kernel
+            adds its own taps before and after the origin to it.
+        dilation: of the block, per axis; a branch multiplies its own into it.
+        groups: channel groups of every convolution of the block.
+        features: output channels.
+        border: (low, high) per axis: outermost outputs that exist only to be read by a
+            following kernel, and are left out of batch statistics.
+    """
+
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    features: int
+    border: tuple[tuple[int, int], ...]
+
+
+class Scope(Protocol):
+    """What a branch needs from the framework it runs in: leaves, norms and child branches."""
+
+    precision: Any
+
+    def leaf(self, name: str, shape: tuple[int, ...]) -> jax.Array:
+        """The parameter of that name, created on initialisation."""
+
+    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
+        """Arrays in the compute type."""
+
+    def normalise(
+        self, x: jax.Array, epsilon: float, scale: bool, bias: bool, mask: jax.Array | None
+    ) -> jax.Array:
+        """Batch norm under the name `norm`; statistics of the masked positions only."""
+
+    def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """Another branch, in the node of that name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """What is expected of one array of a branch: a kernel of that size, or one per channel."""
+
+    kernel_size: tuple[int, ...] | None = None
+
+
+class Branch(abc.ABC):
+    """A frozen description of one branch.
+
+    Descriptions are values: two of the same content are equal. `fold` and the methods
+    beside it work on a *resolved* branch, whose sizes are tuples (`resolve`). Folding uses
+    unit geometry: stride 1, and padding such that the tap of the identity sits at the
+    output position, so that branches align however the block is strided or padded.
+    """
+
+    @abc.abstractmethod
+    def resolve(self, dims: int, *, use_bias: bool) -> Branch:
+        """This branch with every default written out."""
+
+    @property
+    @abc.abstractmethod
+    def label(self) -> str:
+        """Name of its node in the tree, unless a sibling has it too."""
+
+    @abc.abstractmethod
+    def formula(self) -> str:
+        """What it computes, in the grammar of `repjax.branches.grammar`."""
+
+    @property
+    def compound(self) -> bool:
+        """Whether its formula needs parentheses inside a sum."""
+        return False
+
+    @property
+    def dims(self) -> int | None:
+        """Number of spatial axes, None where the branch fits any."""
+        return next((child.dims for child in self.children() if child.dims is not None), None)
+
+    def children(self) -> tuple[Branch, ...]:
+        """The branches it is made of."""
+        return ()
+
+    def walk(self) -> Iterator[Branch]:
+        """Itself and everything it is made of."""
+        yield self
+        for child in self.children():
+            yield from child.walk()
+
+    @property
+    @abc.abstractmethod
+    def has_bias(self) -> bool:
+        """Whether its fold has a bias."""
+
+    @abc.abstractmethod
+    def axes(self, dims: int) -> tuple[Axis, ...]:
+        """The taps of its fold, in unit geometry."""
+
+    @abc.abstractmethod
+    def leaves(self) -> dict[Path, Leaf]:
+        """Path of each of its arrays, and what is expected there."""
+
+    @abc.abstractmethod
+    def channels(
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+    ) -> int:
+        """Output channels, collecting where shapes do not fit `inputs` channels and groups."""
+
+    @abc.abstractmethod
+    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """Run on data (batch..., spatial..., in)."""
+
+    @abc.abstractmethod
+    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
+        """The one convolution it is in inference, in unit geometry."""
+
+    def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
+        """Whether `absorb` exists for a target with those taps, and with a bias or without."""
+        return False
+
+    def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
+        """Leaves with which it folds to `target`, changing as few as possible.
+
+        Raises:
+            NotFusableError: no such leaves exist.
+        """
+        raise NotFusableError(f"{self.formula()} cannot absorb a kernel")
+
+
+def get(leaves: Leaves, *path: str) -> Any:
+    """The leaf or node at a path, None where there is none."""
+    node: Any = leaves
+    for name in path:
+        if not isinstance(node, Mapping) or name not in node:
+            return None
+        node = node[name]
+    return node

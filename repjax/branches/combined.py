@@ -1,0 +1,283 @@
+"""Branches made of several: a chain of two, a sum of many."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from collections.abc import Sequence as Sequence_
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from repjax import algebra
+from repjax.algebra import Conv, NotFusableError
+from repjax.algebra import geometry as lattice
+from repjax.algebra.geometry import Axis
+from repjax.branches.around import Negate
+from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence(Branch):
+    """One branch after another; all their padding stands before the first.
+
+    A zero padded convolution after one with a bias is no convolution at the border. Here
+    the *input* is padded, so that the second branch meets at the border what the first
+    makes of zeros, its bias; batch statistics are taken over the interior alone. Exact in
+    inference and in training.
+
+    Args:
+        first: applied first, with strides of 1.
+        second: applied to its outputs.
+        features: channels between the two; None means the block's output channels.
+
+    Source: Ding et al., Diverse Branch Block, CVPR 2021.
+
+    Example:
+        >>> from repjax.branches import KxK, Norm, Pointwise
+        >>> Sequence(Norm(Pointwise()), KxK(3)).resolve(2, use_bias=False).formula()
+        'conv3x3(norm(conv1x1))'
+    """
+
+    first: Branch
+    second: Branch
+    features: int | None = None
+
+    def resolve(self, dims: int, *, use_bias: bool) -> Sequence:
+        """This branch with every default written out."""
+        first = self.first.resolve(dims, use_bias=use_bias)
+        second = self.second.resolve(dims, use_bias=use_bias)
+        if second.children():
+            raise ValueError(
+                "the second of a Sequence is a KxK or an AveragePool; wrap norms and scales "
+                f"around the Sequence itself, found {second.formula()}"
+            )
+        return Sequence(first, second, self.features)
+
+    def children(self) -> tuple[Branch, ...]:
+        """Both."""
+        return (self.first, self.second)
+
+    @property
+    def label(self) -> str:
+        """The names of both, in the order of application."""
+        return f"{self.first.label}_{self.second.label}"
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(named(self.children()))
+
+    def formula(self) -> str:
+        """What it computes, in the grammar of names."""
+        return f"{self.second.formula()}({self.first.formula()})"
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether either has a bias."""
+        return self.first.has_bias or self.second.has_bias
+
+    def axes(self, dims: int) -> tuple[Axis, ...]:
+        """The taps of the composition."""
+        pairs = zip(self.first.axes(dims), self.second.axes(dims), strict=True)
+        return tuple(lattice.composition(one, two) for one, two in pairs)
+
+    def leaves(self) -> dict[Path, Leaf]:
+        """Those of both, each in a node of its own."""
+        return nest(named(self.children()))
+
+    def channels(
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+    ) -> int:
+        """Of the second, after the first."""
+        for name, branch in named(self.children()).items():
+            inputs = channels_of(name, branch, leaves, inputs, groups, problems)
+        return inputs
+
+    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """Both; the padding of the second is given to the first."""
+        axes = self.second.axes(len(geometry.strides))
+        scaled = zip(axes, geometry.dilation, strict=True)
+        reach = [(axis.low * d, axis.high * d) for axis, d in scaled]
+        before = dataclasses.replace(
+            geometry,
+            strides=(1,) * len(geometry.strides),
+            padding=widen(geometry.padding, reach),
+            border=widen(geometry.border, reach),
+            features=self.features or geometry.features,
+        )
+        after = dataclasses.replace(geometry, padding=tuple((-a, -b) for a, b in reach))
+        y = scope.run(self.first, self._names[0], x, before)
+        return scope.run(self.second, self._names[1], y, after)
+
+    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
+        """The composition, all padding in front."""
+        first = self.first.fold(leaves.get(self._names[0], {}), inputs, groups, dims)
+        second = self.second.fold(leaves.get(self._names[1], {}), first.features, groups, dims)
+        first = first.replace(padding=widen(first.padding, second.padding))
+        return algebra.compose(first, second.replace(padding=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum(Branch):
+    """The sum of branches, each in a node of its own.
+
+    Example:
+        >>> from repjax.branches import Identity, KxK
+        >>> Sum((KxK(3), Identity())).resolve(2, use_bias=False).formula()
+        'conv3x3+identity'
+    """
+
+    branches: tuple[Branch, ...]
+
+    def resolve(self, dims: int, *, use_bias: bool) -> Branch:
+        """This branch with every default written out; a single one stands for itself."""
+        if not self.branches:
+            raise ValueError("a sum needs at least one branch")
+        resolved = tuple(branch.resolve(dims, use_bias=use_bias) for branch in self.branches)
+        return resolved[0] if len(resolved) == 1 else Sum(resolved)
+
+    def children(self) -> tuple[Branch, ...]:
+        """All of them."""
+        return self.branches
+
+    label = "sum"
+    compound = True
+
+    def formula(self) -> str:
+        """What it computes; equal neighbours are counted."""
+        runs: list[tuple[int, Branch]] = []
+        for branch in self.branches:
+            if runs and runs[-1][1] == branch:
+                runs[-1] = (runs[-1][0] + 1, branch)
+            else:
+                runs.append((1, branch))
+        text = ""
+        for count, branch in runs:
+            inner = branch.branch if isinstance(branch, Negate) else branch
+            text += "-" if isinstance(branch, Negate) else "+" if text else ""
+            text += f"{count}*" if count > 1 else ""
+            text += f"({inner.formula()})" if inner.compound else inner.formula()
+        return text
+
+    def named(self) -> dict[str, Branch]:
+        """The branches by the names of their nodes."""
+        return named(self.branches)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether any has a bias."""
+        return any(branch.has_bias for branch in self.branches)
+
+    def axes(self, dims: int) -> tuple[Axis, ...]:
+        """The coarsest lattice that holds the taps of all."""
+        every = zip(*(branch.axes(dims) for branch in self.branches), strict=True)
+        return tuple(lattice.union(axes) for axes in every)
+
+    def leaves(self) -> dict[Path, Leaf]:
+        """Those of all, each in a node of its own."""
+        return nest(self.named())
+
+    def channels(
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+    ) -> int:
+        """As many as the first with a kernel has; all must agree."""
+        found = {
+            name: channels_of(name, branch, leaves, inputs, groups, problems)
+            for name, branch in self.named().items()
+        }
+        kernels = [name for name, b in self.named().items() if b.dims is not None]
+        features = found[(kernels or list(found))[0]]
+        for name, number in found.items():
+            if number != features:
+                problems.append(((name,), f"has {number} output channels, expected {features}"))
+        return features
+
+    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """All of them, added in order."""
+        outputs = [scope.run(branch, name, x, geometry) for name, branch in self.named().items()]
+        return functools.reduce(jnp.add, outputs)
+
+    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
+        """Their folds, added."""
+        return algebra.add(
+            *(
+                branch.fold(leaves.get(name, {}), inputs, groups, dims)
+                for name, branch in self.named().items()
+            )
+        )
+
+    def _absorber(self, axes: tuple[Axis, ...], bias: bool) -> str | None:
+        able = (n for n, b in self.named().items() if b.can_absorb(axes, bias=bias))
+        return next(able, None)
+
+    def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
+        """Whether one of them can; the biases of the others must be made good too."""
+        return self._absorber(axes, bias or self.has_bias) is not None
+
+    def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
+        """The first that can takes the target less all the others."""
+        named = self.named()
+        bias = target.bias is not None or self.has_bias
+        chosen = self._absorber(target.axes, bias)
+        if chosen is None:
+            raise NotFusableError(no_absorber(self, target, bias))
+        others = [
+            Negate(branch).fold(leaves.get(name, {}), inputs, groups, target.dims)
+            for name, branch in named.items()
+            if name != chosen
+        ]
+        rest = algebra.add(target, *others)
+        node = named[chosen].absorb(rest, leaves[chosen], inputs, groups)
+        return {**leaves, chosen: {**leaves[chosen], **node}}
+
+
+def named(branches: Sequence_[Branch]) -> dict[str, Branch]:
+    """Branches by the names of their nodes; equal names are numbered."""
+    labels = [branch.label for branch in branches]
+    seen: dict[str, int] = {}
+    names = {}
+    for label, branch in zip(labels, branches, strict=True):
+        number = seen[label] = seen.get(label, -1) + 1
+        names[label if labels.count(label) == 1 else f"{label}_{number}"] = branch
+    return names
+
+
+def widen(
+    padding: Sequence_[tuple[int, int]], more: Sequence_[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """Padding grown by more padding."""
+    pairs = zip(padding, more, strict=True)
+    return tuple((low + a, high + b) for (low, high), (a, b) in pairs)
+
+
+def nest(branches: Mapping[str, Branch]) -> dict[Path, Leaf]:
+    """The leaves of several branches, under their names."""
+    return {
+        (name, *path): leaf
+        for name, branch in branches.items()
+        for path, leaf in branch.leaves().items()
+    }
+
+
+def channels_of(
+    name: str,
+    branch: Branch,
+    leaves: Leaves,
+    inputs: int,
+    groups: int,
+    problems: list[tuple[Path, str]],
+) -> int:
+    """Output channels of a branch in the node of that name, problems under its path."""
+    inner: list[tuple[Path, str]] = []
+    features = branch.channels(leaves.get(name, {}), inputs, groups, inner)
+    problems.extend(((name, *path), problem) for path, problem in inner)
+    return features
+
+
+def no_absorber(branch: Branch, target: Conv, bias: bool) -> str:
+    """Why nothing in a sum can take the target."""
+    size = "x".join(map(str, target.kernel_size))
+    needs = " with a bias" if bias else ""
+    return f"no branch of {branch.formula()} has a {size} kernel of its own{needs}"

@@ -1,0 +1,183 @@
+"""The grammar of names: a block's node is named by what the block computes.
+
+The multi-branch form of a block keeps its arrays in one node whose name is an equation, so
+that the structure survives everything a tree goes through (jit, vmap, optax, Orbax,
+safetensors) and module and fold cannot disagree::
+
+    y=norm(conv3x3)+norm(conv1x1)+norm(identity)          RepVGG
+    y=conv3x3[bias]+conv1x1[bias]+identity                 a plain residual block
+    y=4*norm(conv3x3)+norm(conv1x1)+norm(identity)         MobileOne
+    y=norm(norm(conv3x3)+conv1x1+identity)                 batch norm after the sum
+    y=norm(conv3x3)+norm(conv3x3(norm(conv1x1)))           pointwise, then 3x3
+
+In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
+
+    equation  = "y=" sum
+    sum       = ["-"] term { ("+" | "-") term }
+    term      = [count "*"] branch                          count equal neighbours
+    branch    = "identity"
+              | "conv" size attributes [ "(" sum ")" ]      of the input, or of the sum
+              | "average" size attributes [ "(" sum ")" ]
+              | "norm" attributes "(" sum ")"
+              | "scale" "(" sum ")"
+              | "(" sum ")"
+    size      = number { "x" number }                       taps per axis: 3, 3x3, 1x3x3
+    attributes= [ "[" name or name=value { "," ... } "]" ]
+
+Attributes stand only where they are not the default: ``bias``, ``dilation=2``, ``tap=1``
+(the tap that meets the identity, where it is not ``(size-1)//2``) of a convolution, ``tap``
+of a pool, ``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm.
+
+Below the equation each branch of a sum has a node named by its kind and size (``conv3x3``,
+``conv3x3_dilation2``, ``identity``, ``conv1x1_conv3x3`` for a chain), numbered where names
+are equal (``conv3x3_0``); it holds ``kernel``, ``bias``, ``scale`` and a node ``norm``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from repjax.branches.around import Negate, Norm, Scale
+from repjax.branches.branch import Branch
+from repjax.branches.combined import Sequence, Sum
+from repjax.branches.kxk import KxK
+from repjax.branches.preserving import AveragePool, Identity
+
+PREFIX = "y="
+
+
+def equation(branch: Branch) -> str:
+    """Name of the node of a resolved branch.
+
+    Example:
+        >>> equation(Sum((KxK(3), Identity())).resolve(2, use_bias=True))
+        'y=conv3x3[bias]+identity'
+    """
+    return PREFIX + branch.formula()
+
+
+def parse(name: str) -> Branch:
+    """The branch that a node name stands for, resolved.
+
+    Args:
+        name: an equation as written by `equation`.
+
+    Raises:
+        ValueError: `name` is not an equation of this grammar, with the place and the reason.
+
+    Example:
+        >>> parse("y=norm(conv3x3)").formula()
+        'norm(conv3x3)'
+    """
+    if not name.startswith(PREFIX):
+        raise ValueError(f"{name!r} does not begin with {PREFIX!r}")
+    reader = _Reader(name)
+    branch = reader.sum()
+    reader.end()
+    dims = {inner.dims for inner in branch.walk() if inner.dims is not None}
+    if len(dims) != 1:
+        raise ValueError(f"{name!r}: expected one number of spatial axes, found {sorted(dims)}")
+    try:
+        branch = branch.resolve(dims.pop(), use_bias=False)
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
+    if equation(branch) != name:
+        raise ValueError(f"{name!r} is not in its normal form {equation(branch)!r}")
+    return branch
+
+
+class _Reader:
+    """A recursive-descent reader: one method per rule of the grammar."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.place = len(PREFIX)
+
+    def take(self, pattern: str) -> re.Match[str] | None:
+        """Read on if the text goes on like this."""
+        match = re.compile(pattern).match(self.text, self.place)
+        if match:
+            self.place = match.end()
+        return match
+
+    def expect(self, pattern: str, words: str) -> re.Match[str]:
+        match = self.take(pattern)
+        if match is None:
+            raise ValueError(f"{self.text!r}: expected {words} at character {self.place}")
+        return match
+
+    def end(self) -> None:
+        self.expect(r"\Z", "the end")
+
+    def sum(self) -> Branch:
+        terms: list[Branch] = []
+        sign = self.take("-")
+        while True:
+            count = self.take(r"(\d+)\*")
+            branch = self.branch()
+            terms += [Negate(branch) if sign else branch] * int(count[1] if count else 1)
+            operator = self.take(r"[+-]")
+            if operator is None:
+                return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+            sign = operator if operator[0] == "-" else None
+
+    def branch(self) -> Branch:
+        if self.take("identity"):
+            return Identity()
+        if self.take(r"\("):
+            return self.close(self.sum())
+        kind = self.expect(r"(conv|average|norm|scale)", "a branch")[1]
+        if kind in ("conv", "average"):
+            size = self.numbers(self.expect(r"\d+(x\d+)*", "a size")[0])
+            outer = self.kernel(size) if kind == "conv" else self.pool(size)
+            return Sequence(self.close(self.sum()), outer) if self.take(r"\(") else outer
+        flags = self.attributes("epsilon", "scale", "bias") if kind == "norm" else {}
+        self.expect(r"\(", "'('")
+        inner = self.close(self.sum())
+        if kind == "scale":
+            return Scale(inner)
+        epsilon = self.number(flags.pop("epsilon", "1e-5"))
+        return Norm(inner, epsilon, **{key: value != "no" for key, value in flags.items()})
+
+    def close(self, branch: Branch) -> Branch:
+        self.expect(r"\)", "')'")
+        return branch
+
+    def kernel(self, size: tuple[int, ...]) -> KxK:
+        flags = self.attributes("bias", "dilation", "tap")
+        wide = {
+            key: self.per_axis(flags[key], len(size)) for key in ("dilation", "tap") if key in flags
+        }
+        return KxK(size, bias="bias" in flags, **wide)
+
+    def pool(self, size: tuple[int, ...]) -> AveragePool:
+        flags = self.attributes("tap")
+        return AveragePool(size, self.per_axis(flags["tap"], len(size)) if flags else None)
+
+    def attributes(self, *known: str) -> dict[str, str]:
+        if not self.take(r"\["):
+            return {}
+        found: dict[str, str] = {}
+        while True:
+            match = self.expect(r"([a-z]+)(?:=([0-9a-z-]+))?", "an attribute")
+            if match[1] not in known or match[1] in found:
+                raise ValueError(f"{self.text!r}: attribute {match[1]!r}, expected one of {known}")
+            found[match[1]] = match[2] or ""
+            if self.expect(r"[\],]", "',' or ']'")[0] == "]":
+                return found
+
+    def numbers(self, text: str) -> tuple[int, ...]:
+        if not re.fullmatch(r"\d+(x\d+)*", text):
+            raise ValueError(f"{self.text!r}: expected numbers like 3 or 3x3, found {text!r}")
+        return tuple(int(number) for number in text.split("x"))
+
+    def per_axis(self, text: str, dims: int) -> Any:
+        numbers = self.numbers(text)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+    def number(self, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError(f"{self.text!r}: epsilon is no number: {text!r}") from None

@@ -1,0 +1,179 @@
+"""The branches without a kernel, which keep their channels: the input itself, a pool."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from repjax import algebra
+from repjax.algebra import Conv
+from repjax.algebra.geometry import Axis
+from repjax.algebra.padding import per_axis
+from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
+from repjax.branches.kxk import Sizes, default_tap, join, join_or_one
+
+
+class _ChannelPreserving(Branch):
+    """What identity and pool share: no arrays, as many channels out as in."""
+
+    has_bias = False
+
+    def leaves(self) -> dict[Path, Leaf]:
+        """Nothing."""
+        return {}
+
+    def channels(
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+    ) -> int:
+        """As many as come in."""
+        return inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity(_ChannelPreserving):
+    """The input itself; ``Scale(Identity())`` has a trained scale.
+
+    Args:
+        optional: left out, instead of refused, where shapes do not allow it (strides, or
+            another number of channels).
+
+    Source: Ding et al., RepVGG, CVPR 2021.
+
+    Example:
+        >>> Identity().formula()
+        'identity'
+    """
+
+    optional: bool = False
+    label = "identity"
+
+    def resolve(self, dims: int, *, use_bias: bool) -> Identity:
+        """The identity, no longer optional."""
+        return Identity()
+
+    def formula(self) -> str:
+        """What it computes, in the grammar of names."""
+        return "identity"
+
+    def axes(self, dims: int) -> tuple[Axis, ...]:
+        """One tap."""
+        return (Axis(1),) * dims
+
+    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """The input, cropped or zero padded to where its block reads."""
+        require_channels(self, x, geometry)
+        if set(geometry.strides) != {1}:
+            raise ValueError(
+                f"an identity branch needs strides of 1, found {geometry.strides}; leave it "
+                "out, or make it Identity(optional=True)"
+            )
+        return padded(x, geometry.padding)
+
+    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
+        """One tap of ones per channel."""
+        return algebra.identity(inputs, dims=dims)
+
+
+@dataclasses.dataclass(frozen=True)
+class AveragePool(_ChannelPreserving):
+    """An average pool that counts its padding.
+
+    Args:
+        window: taps, one number for all axes or one per axis.
+        tap: the tap that meets the identity, as in `KxK`.
+
+    Source: Ding et al., Diverse Branch Block, CVPR 2021.
+
+    Example:
+        >>> AveragePool(3).resolve(2, use_bias=False).formula()
+        'average3x3'
+    """
+
+    window: Sizes
+    tap: Sizes | None = None
+
+    def resolve(self, dims: int, *, use_bias: bool) -> AveragePool:
+        """This branch with every default written out."""
+        window = per_axis(self.window, dims, "window")
+        tap = default_tap(window) if self.tap is None else per_axis(self.tap, dims, "tap")
+        return AveragePool(window, tap)
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self._window)
+
+    @property
+    def _window(self) -> tuple[int, ...]:
+        assert isinstance(self.window, tuple), "resolve the branch first"
+        return self.window
+
+    @property
+    def _tap(self) -> tuple[int, ...]:
+        assert isinstance(self.tap, tuple), "resolve the branch first"
+        return self.tap
+
+    @property
+    def label(self) -> str:
+        """Name of its node: kind and size."""
+        return f"average{join(self._window)}"
+
+    def formula(self) -> str:
+        """What it computes, in the grammar of names."""
+        moved = self._tap != default_tap(self._window)
+        suffix = f"[tap={join_or_one(self._tap)}]" if moved else ""
+        return f"average{join(self._window)}{suffix}"
+
+    def axes(self, dims: int) -> tuple[Axis, ...]:
+        """The window's taps around the one that meets the identity."""
+        return tuple(
+            Axis(size, 1, tap, size - 1 - tap)
+            for size, tap in zip(self._window, self._tap, strict=True)
+        )
+
+    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """A windowed sum, divided by the number of taps."""
+        require_channels(self, x, geometry)
+        axes = zip(self.axes(self.dims), geometry.padding, geometry.dilation, strict=True)
+        x = padded(x, [(lo + axis.low * d, hi + axis.high * d) for axis, (lo, hi), d in axes])
+        lead = (1,) * (x.ndim - self.dims - 1)
+        total: jax.Array = lax.reduce_window(
+            x,
+            jnp.zeros((), x.dtype),
+            lax.add,
+            window_dimensions=(*lead, *self._window, 1),
+            window_strides=(*lead, *geometry.strides, 1),
+            padding="VALID",
+            window_dilation=(*lead, *geometry.dilation, 1),
+        )
+        return total / math.prod(self._window)
+
+    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
+        """1/taps on every tap, per channel."""
+        padding = [(axis.low, axis.high) for axis in self.axes(dims)]
+        widest = jnp.result_type(float)  # 1/9 must not be rounded to float32 among float64
+        return algebra.average_pool(self._window, inputs, padding=padding, dtype=widest)
+
+
+def padded(x: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
+    """Data with zeros around it, or cropped where a number is negative."""
+    if not any(low or high for low, high in padding):
+        return x
+    lead = [(0, 0, 0)] * (x.ndim - len(padding) - 1)
+    config = [*lead, *((low, high, 0) for low, high in padding), (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def require_channels(branch: Branch, x: jax.Array, geometry: Geometry) -> None:
+    """Refuse a branch that keeps channels where the block changes them."""
+    if x.shape[-1] != geometry.features:
+        raise ValueError(
+            f"branch {branch.formula()} keeps its {x.shape[-1]} channels, the block has "
+            f"{geometry.features} output channels; put a Pointwise() before it in a Sequence, "
+            "or leave it out"
+        )

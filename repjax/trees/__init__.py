@@ -1,0 +1,8 @@
+"""The tree door: from a checkpoint alone to the deploy tree, and back."""
+
+from repjax.trees.fuse import fuse_params
+from repjax.trees.problems import MalformedTreeError
+from repjax.trees.register import register
+from repjax.trees.unfuse import unfuse_params
+
+__all__ = ["MalformedTreeError", "fuse_params", "register", "unfuse_params"]

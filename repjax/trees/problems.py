@@ -1,0 +1,151 @@
+"""What can be wrong with a block in a tree: every problem is found before any is raised."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from repjax.branches import Branch, Leaf, parse
+from repjax.branches.branch import get
+from repjax.trees.find import Place, leaf_paths
+
+
+class MalformedTreeError(ValueError):
+    """A tree that does not hold what the names of its blocks promise; all places are listed.
+
+    Example:
+        >>> import repjax
+        >>> repjax.fuse_params({"block0": {"y=conv3x3": {}}})  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        MalformedTreeError: ... block0/y=conv3x3/kernel: missing ...
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A sound block: its place, its branch, and the channels and groups its shapes tell."""
+
+    place: Place
+    branch: Branch
+    dims: int
+    inputs: int
+    groups: int
+
+
+def raise_all(problems: Iterable[str]) -> None:
+    """Raise one error for all problems, if there are any."""
+    listed = list(problems)
+    if listed:
+        count = f"{len(listed)} problem{'s' if len(listed) > 1 else ''}"
+        raise MalformedTreeError(f"{count} in the tree:\n" + "\n".join(f"  {p}" for p in listed))
+
+
+def examine(place: Place, problems: list[str]) -> Block | None:
+    """The block at a place, or None and its problems."""
+    try:
+        branch = parse(place.name)
+    except ValueError as error:
+        problems.append(f"{place.at()}: {error}")
+        return None
+    found = _structure_problems(place, branch) or _value_problems(place, branch)
+    if found:
+        problems.extend(found)
+        return None
+    groups, inputs, wrong = channels(branch, place.arrays)
+    if wrong:
+        problems.extend(f"{place.at(*path)}: {words}" for path, words in wrong)
+        return None
+    assert branch.dims is not None
+    return Block(place, branch, branch.dims, inputs, groups)
+
+
+def channels(
+    branch: Branch, arrays: Mapping[str, Any]
+) -> tuple[int, int, list[tuple[tuple[str, ...], str]]]:
+    """Groups and input channels that explain the shapes best, and what they do not explain."""
+    path = next(path for path in branch.leaves() if path[-1] == "kernel")
+    *_, per_group, features = get(arrays, *path).shape
+    best = None
+    for groups in range(1, features + 1):
+        if features % groups:
+            continue
+        wrong: list[tuple[tuple[str, ...], str]] = []
+        branch.channels(arrays, per_group * groups, groups, wrong)
+        if best is None or len(wrong) < len(best[2]):
+            best = groups, per_group * groups, wrong
+        if not wrong:
+            break
+    assert best is not None
+    return best
+
+
+def _structure_problems(place: Place, branch: Branch) -> list[str]:
+    wanted = branch.leaves()
+    found = dict(leaf_paths(dict(place.arrays)))
+    missing = [path for path in wanted if path not in found]
+    stray = [path for path in found if path not in wanted]
+    problems = [
+        f"{place.at(*path)}: missing; the block's name promises it, {_words(wanted[path])}"
+        for path in missing
+    ]
+    problems += [
+        f"{place.at(*path)}: not part of the block; expected only what its name promises"
+        for path in stray
+    ]
+    shapes = {path: found[path] for path in wanted if path in found}
+    ranks = {path: _rank(wanted[path]) for path in shapes}
+    stacked = bool(shapes) and all(
+        getattr(leaf, "ndim", None) == ranks[path] + 1 for path, leaf in shapes.items()
+    )
+    if stacked:
+        lead = {leaf.shape[0] for leaf in shapes.values()}
+        hint = "a stack of blocks (nn.scan?); use jax.vmap(repjax.fuse_params) over that axis"
+        return [*problems, f"{place.at()}: every array has a leading axis {sorted(lead)}: {hint}"]
+    for path, leaf in shapes.items():
+        problems += [f"{place.at(*path)}: {words}" for words in _leaf_problems(leaf, wanted[path])]
+    return problems
+
+
+def _leaf_problems(leaf: Any, wanted: Leaf) -> list[str]:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return ["is abstract; use jax.eval_shape(repjax.fuse_params, variables)"]
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        return [f"is a {type(leaf).__name__}, expected an array: {_words(wanted)}"]
+    problems = []
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        problems.append(f"has dtype {leaf.dtype}, expected a floating point type")
+    size = wanted.kernel_size
+    if leaf.ndim != _rank(wanted) or (size and tuple(leaf.shape[: len(size)]) != size):
+        problems.append(f"has shape {tuple(leaf.shape)}, expected {_words(wanted)}")
+    return problems
+
+
+def _value_problems(place: Place, branch: Branch) -> list[str]:
+    problems = []
+    for path in branch.leaves():
+        if path[-2:-1] != ("norm",) or path[-1] not in ("mean", "var"):
+            continue
+        leaf = get(place.arrays, *path)
+        if isinstance(leaf, jax.core.Tracer) or not getattr(leaf, "is_fully_addressable", True):
+            continue
+        values = np.asarray(leaf).astype(np.float64)
+        if not np.isfinite(values).all():
+            problems.append(f"{place.at(*path)}: holds values that are not finite")
+        elif path[-1] == "var" and (values < 0).any():
+            problems.append(f"{place.at(*path)}: holds negative variances")
+    return problems
+
+
+def _rank(leaf: Leaf) -> int:
+    return 1 if leaf.kernel_size is None else len(leaf.kernel_size) + 2
+
+
+def _words(leaf: Leaf) -> str:
+    if leaf.kernel_size is None:
+        return "shape (channels,)"
+    return f"shape ({', '.join(map(str, leaf.kernel_size))}, in/groups, out)"
