@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ class Conv:
         groups: number of channel groups.
 
     Raises:
-        ValueError: shapes or geometry do not describe a convolution (every problem is
-            listed). Nothing is checked when JAX rebuilds the pytree.
+        ValueError: the arguments do not describe a convolution; problems of shapes, types
+            and groups are listed together. Nothing is checked when JAX rebuilds the pytree.
 
     Example:
         >>> conv = Conv(jnp.ones((3, 3, 2, 4)), padding=1)
@@ -91,6 +92,10 @@ class Conv:
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError("Conv is immutable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        static = tuple(getattr(self, name) for name in _STATIC)
+        return _unflatten, (static, (self.kernel, self.bias))
 
     def replace(self, **changes: Any) -> Conv:
         """A copy with some fields changed, checked like a new one."""
@@ -164,7 +169,7 @@ class Conv:
         leaves = [x, self.kernel] + ([] if self.bias is None else [self.bias])
         dtype = common_dtype(*(leaf.dtype for leaf in leaves))
         batch = x.shape[: x.ndim - dims - 1]
-        flat = x.astype(dtype).reshape((-1, *x.shape[x.ndim - dims - 1 :]))
+        flat = x.astype(dtype).reshape((math.prod(batch), *x.shape[len(batch) :]))
         spatial = tuple(range(1, dims + 1))
         numbers = lax.ConvDimensionNumbers(
             lhs_spec=(0, dims + 1, *spatial),

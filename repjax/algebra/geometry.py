@@ -128,6 +128,11 @@ def composition(first: Axis, second: Axis) -> Axis:
     )
 
 
+def empties(first: Axis, second: Axis, size: int) -> bool:
+    """Whether `first` leaves no pixel, of which `second` makes more outputs than their chain."""
+    return composition(first, second).outputs(size) != second.outputs(first.outputs(size))
+
+
 def border(first: Axis, second: Axis, size: int | None) -> tuple[bool, bool]:
     """What happens where `second` reads outside the outputs of `first`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from jax import lax
 
 Padding = int | Sequence[int] | Sequence[tuple[int, int]] | str
@@ -11,7 +12,11 @@ Padding = int | Sequence[int] | Sequence[tuple[int, int]] | str
 
 def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...]:
     """One number per spatial axis, from one number or a sequence of them."""
-    numbers = (value,) * dims if isinstance(value, int) else tuple(int(n) for n in value)
+    numbers = (
+        (int(value),) * dims
+        if isinstance(value, int | np.integer)
+        else tuple(int(n) for n in value)
+    )
     if len(numbers) != dims:
         raise ValueError(f"{name} has {len(numbers)} entries for {dims} spatial axes: {value}")
     return numbers
@@ -27,10 +32,12 @@ def padding_pairs(padding: Padding, dims: int) -> tuple[tuple[int, int], ...]:
             "resolve it with repjax.algebra.same_padding(size, kernel_size, strides=...)"
         )
     entries: tuple[int | Sequence[int], ...]
-    entries = (padding,) * dims if isinstance(padding, int) else tuple(padding)
+    entries = (int(padding),) * dims if isinstance(padding, int | np.integer) else tuple(padding)
     if len(entries) != dims:
         raise ValueError(f"padding has {len(entries)} entries for {dims} spatial axes: {padding}")
-    pairs = [(entry, entry) if isinstance(entry, int) else tuple(entry) for entry in entries]
+    pairs = [
+        (entry, entry) if isinstance(entry, int | np.integer) else tuple(entry) for entry in entries
+    ]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"padding takes (low, high) pairs; found {padding}")
     return tuple((int(low), int(high)) for low, high in pairs)

@@ -93,7 +93,9 @@ def chain_problems(first: Shape, second: Shape, sizes: Sizes, biased: bool) -> t
         else:
             moved = geometry.before_input_dilation(one, two)
             outside, loses = geometry.border(*moved, size)
-            if loses:
+            if size is not None and geometry.empties(*moved, size):
+                problems.append(f"axis {number}: padding of an image of no pixels")
+            elif loses:
                 problems.append(f"axis {number}: zero padding between two spatial kernels")
             elif outside and biased:
                 problems.append(f"axis {number}: bias meets zero padding")

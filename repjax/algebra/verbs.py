@@ -91,7 +91,8 @@ def compose(first: Conv, second: Conv, *, size: Size = None) -> Conv:
     Args:
         first: applied first.
         second: applied to the outputs of `first`.
-        size: spatial input size of `first` in pixels, or None: legal for every size.
+        size: spatial input size of `first` in pixels, or None: legal for every size of which
+            `first` leaves at least one pixel.
 
     Raises:
         NotFusableError: channels do not fit, the border would differ, or `second` dilates

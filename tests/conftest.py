@@ -1,0 +1,45 @@
+"""What every test shares: eight CPU devices, hypothesis settings, the two strict modes of JAX.
+
+`pytest --hypothesis-profile=explore` draws other and many more examples than CI does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=60,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "explore",
+    parent=hypothesis.settings.get_profile("repeatable"),
+    derandomize=False,
+    max_examples=3000,
+)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Arrays are float64 unless said otherwise."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """JAX refuses to promote types that the code did not convert itself."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
