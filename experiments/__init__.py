@@ -1,0 +1,1 @@
+"""Short scripts on top of repjax: quickstart, compare, planning and tables."""

@@ -1,0 +1,286 @@
+"""Train a small RepVGG network on real digits, fuse it, and show that nothing changed.
+
+python -m experiments.quickstart --help
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import repjax
+from experiments import timing
+from repjax import algebra
+from repjax.blocks import RepVGGBlock
+
+Arrays = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The quick start's settings; the defaults take about a minute on two CPU cores."""
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Channels per stage; every stage but the first halves the resolution."""
+    depth: int = 2
+    """RepVGG blocks per stage."""
+    epochs: int = 15
+    """Passes over the 1,437 training images."""
+    batch_size: int = 64
+    """Images per step."""
+    learning_rate: float = 3e-3
+    """Peak of the one-cycle schedule (AdamW)."""
+    weight_decay: float = 1e-2
+    """Of AdamW, on kernels."""
+    required_accuracy: float = 0.97
+    """Test accuracy below which the script exits non-zero."""
+    repeats: int = 100
+    """Rounds of timing at most."""
+    timing_batch: int = 64
+    """Images per call when timed."""
+    seed: int = 0
+    """Of initialisation, split and shuffling."""
+    output: Path = Path("runs/quickstart")
+    """Folder for quickstart.json and quickstart.png."""
+
+
+class Network(nn.Module):
+    """RepVGG blocks, a spatial mean, a linear head."""
+
+    widths: tuple[int, ...]
+    depth: int
+    deployed: bool = False
+
+    def deploy(self) -> Network:
+        """The deploy twin."""
+        return self.clone(deployed=True)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Images (batch, 8, 8, 1) to logits (batch, 10)."""
+        for stage, width in enumerate(self.widths):
+            for number in range(self.depth):
+                strides = 2 if stage > 0 and number == 0 else 1
+                name = f"stage{stage}_block{number}"
+                x = RepVGGBlock(width, strides=strides, deployed=self.deployed, name=name)(x, train)
+        return nn.Dense(10, name="head")(x.mean((-3, -2)))
+
+
+def digits(seed: int) -> tuple[Arrays, Arrays]:
+    """The handwritten digits of scikit-learn, 8x8, in [0, 1]: training and test images."""
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16
+    x, x_test, y, y_test = train_test_split(
+        images, labels, test_size=0.2, random_state=seed, stratify=labels
+    )
+    return (x, y), (x_test, y_test)
+
+
+def batches(data: Arrays, config: Config) -> Iterator[Arrays]:
+    """Shuffled batches, epoch after epoch."""
+    indices = grain.MapDataset.range(len(data[0])).seed(config.seed).shuffle()
+    for batch in indices.repeat(config.epochs).batch(config.batch_size, drop_remainder=True):
+        yield data[0][batch], data[1][batch]
+
+
+def train(network: Network, data: Arrays, config: Config, progress: Progress) -> Any:
+    """Variables after training, `params` and `batch_stats`."""
+    variables = jax.jit(network.init)(jax.random.key(config.seed), data[0][:1])
+    steps = config.epochs * len(data[0]) // config.batch_size
+    schedule = optax.cosine_onecycle_schedule(steps + 1, config.learning_rate)
+    decay = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay, mask=decay)
+    opt_state = optimiser.init(variables["params"])
+
+    @jax.jit
+    def step(variables: Any, opt_state: Any, x: jax.Array, y: jax.Array) -> Any:
+        def loss_fn(params: Any) -> Any:
+            logits, updates = network.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+            return loss, updates
+
+        (loss, updates), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
+        change, opt_state = optimiser.update(grads, opt_state, variables["params"])
+        params = optax.apply_updates(variables["params"], change)
+        return {"params": params, **updates}, opt_state, loss
+
+    task = progress.add_task("training", total=steps, loss=float("nan"))
+    for x, y in batches(data, config):
+        variables, opt_state, loss = step(variables, opt_state, x, y)
+        progress.update(task, advance=1, loss=float(loss))
+    return variables
+
+
+def measure(
+    network: Network, variables: Any, deployed: Any, x: np.ndarray[Any, Any], config: Config
+) -> list[dict[str, Any]]:
+    """Inference times before and after, side by side, per compile option."""
+    rows = []
+    for options in timing.option_names():
+        programs = [
+            timing.compile_program("multi-branch", options, network.apply, variables, x),
+            timing.compile_program("fused", options, network.deploy().apply, deployed, x),
+        ]
+        times = timing.alternate(programs, repeats=config.repeats, seconds=5.0)
+        native = float(np.median(times[0]))
+        for program, found in zip(programs, times, strict=True):
+            low, middle, high = timing.quartiles(found)
+            rows.append(
+                {
+                    "options": options,
+                    "form": program.name,
+                    "milliseconds": middle,
+                    "quartiles": [low, high],
+                    "compile_seconds": program.compile_seconds,
+                    "speedup": native / float(np.median(found)),
+                }
+            )
+    return rows
+
+
+def kernels_of_a_block(variables: Any, deployed: Any, name: str) -> dict[str, np.ndarray[Any, Any]]:
+    """What each branch of a block adds to one slice of the fused kernel, norms folded in."""
+    (equation,) = variables["params"][name]["conv"]
+    branch = repjax.branches.parse(equation)
+    arrays = variables["params"][name]["conv"][equation]
+    stats = variables["batch_stats"][name]["conv"][equation]
+    fused = deployed["params"][name]["conv"]["kernel"]
+    features = fused.shape[-1]
+    folded = {}
+    for label, one in branch.named().items():  # type: ignore[attr-defined]
+        leaves = {**arrays.get(label, {})}
+        leaves["norm"] = {**leaves["norm"], **stats[label]["norm"]}
+        conv = one.fold(leaves, features, 1, 2)
+        kernel = algebra.embed(algebra.regroup(conv, 1), 3, low=1).kernel
+        folded[label] = np.asarray(kernel)
+    largest = [np.abs(kernel).max((0, 1)).diagonal() for kernel in folded.values()]
+    channel = int(np.prod(largest, axis=0).argmax())  # one where every branch shows
+    slices = {label: kernel[:, :, channel, channel] for label, kernel in folded.items()}
+    return {**slices, "fused": np.asarray(fused)[:, :, channel, channel]}
+
+
+def draw(
+    kernels: dict[str, np.ndarray[Any, Any]], rows: list[dict[str, Any]], title: str
+) -> Figure:
+    """Branch kernels that add up to the fused one; below, the inference times."""
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.1))
+    above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    above.suptitle("one slice of a block's kernels, batch norm folded in", fontsize=10)
+    panels = above.subplots(1, len(kernels))
+    limit = max(float(np.abs(kernel).max()) for kernel in kernels.values())
+    signs = ["", *["+  "] * (len(kernels) - 2), "=  "]
+    names = {"identity": "input"}
+    for sign, panel, (label, kernel) in zip(signs, panels, kernels.items(), strict=True):
+        panel.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        for (row, column), value in np.ndenumerate(kernel):
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+        panel.set_title(f"{sign}{names.get(label, label)}", fontsize=11)
+        panel.set_xticks([])
+        panel.set_yticks([])
+    bars = below.subplots()
+    options = list(dict.fromkeys(row["options"] for row in rows))
+    for offset, form in ((-0.2, "multi-branch"), (0.2, "fused")):
+        found = [row for row in rows if row["form"] == form]
+        places = np.arange(len(options)) + offset
+        heights = [row["milliseconds"] for row in found]
+        spread = [
+            [max(row["milliseconds"] - row["quartiles"][0], 0) for row in found],
+            [max(row["quartiles"][1] - row["milliseconds"], 0) for row in found],
+        ]
+        drawn = bars.barh(places, heights, 0.38, xerr=spread, label=form, capsize=3)
+        bars.bar_label(drawn, [f" {height:.2f} ms" for height in heights], padding=3)
+    bars.set_yticks(np.arange(len(options)), [f"compile options:\n{name}" for name in options])
+    bars.set_xlabel(f"inference, ms per call (median, quartiles)\n{title}", fontsize=9)
+    bars.margins(x=0.2)
+    bars.invert_yaxis()
+    bars.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def main(config: Config) -> int:
+    """Train, fuse, compare, time, draw; 1 if the network has not learnt."""
+    console, begin = Console(), time.perf_counter()
+    environment = timing.environment()
+    data, (x_test, y_test) = digits(config.seed)
+    network = Network(config.widths, config.depth)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    last = TextColumn("loss {task.fields[loss]:.4f}")
+    with Progress(*columns, TimeElapsedColumn(), last, console=console) as progress:
+        variables = train(network, data, config, progress)
+    deployed = repjax.fuse_params(variables)
+
+    with jax.default_matmul_precision("highest"):
+        logits = jax.jit(network.apply)(variables, x_test)
+        fused_logits = jax.jit(network.deploy().apply)(deployed, x_test)
+    accuracy = float((logits.argmax(-1) == y_test).mean())
+    fused_accuracy = float((fused_logits.argmax(-1) == y_test).mean())
+    same = int((logits.argmax(-1) == fused_logits.argmax(-1)).sum())
+    moved = float(jnp.abs(logits - fused_logits).max())
+    check = repjax.verify(network.apply, variables, network.deploy().apply, deployed, x_test[:32])
+    forms = [(network, variables), (network.deploy(), deployed)]
+    counts = [
+        repjax.count_operations(form.apply, tree, x_test)["conv_general_dilated"]
+        for form, tree in forms
+    ]
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for _, tree in forms]
+    rows = measure(network, variables, deployed, x_test[: config.timing_batch], config)
+
+    view = Table("", "multi-branch", "fused", title="before and after", title_justify="left")
+    view.add_row("test accuracy", f"{accuracy:.2%}", f"{fused_accuracy:.2%}")
+    view.add_row("predictions that agree", "", f"{same} of {len(y_test)}")
+    view.add_row("largest logit", f"{float(jnp.abs(logits).max()):.2f}", "")
+    view.add_row("largest move of a logit", "", f"{moved:.1e}")
+    view.add_row("convolutions", *map(str, counts))
+    view.add_row("parameters and statistics", *[f"{size:,}" for size in sizes])
+    for options in timing.option_names():
+        native, fused = (row for row in rows if row["options"] == options)
+        view.add_row(
+            f"inference, ms ({options})",
+            f"{native['milliseconds']:.2f}",
+            f"{fused['milliseconds']:.2f}  ({fused['speedup']:.2f} x the speed)",
+        )
+    console.print(view)
+    console.print(f"repjax.verify: {check}")
+
+    named = ", ".join(f"{key} {value}" for key, value in environment.items())
+    title = f"batch {config.timing_batch} of 8x8, float32, {named}"
+    config.output.mkdir(parents=True, exist_ok=True)
+    kernels = kernels_of_a_block(variables, deployed, "stage0_block1")
+    draw(kernels, rows, title).savefig(config.output / "quickstart.png", dpi=150)
+    report = {"environment": environment, "accuracy": accuracy, "agree": same, "moved": moved}
+    report |= {"convolutions": counts, "sizes": sizes, "rows": rows}
+    (config.output / "quickstart.json").write_text(json.dumps(report, indent=1))
+    console.print(f"{environment}\nwritten: {config.output}/quickstart.png and quickstart.json")
+    console.print(f"{time.perf_counter() - begin:.0f} seconds in all")
+    if accuracy < config.required_accuracy or same < len(y_test) or not check:
+        console.print(f"[red]failed[/red]: accuracy {accuracy:.2%}, {same} predictions agree")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))
