@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
+import flax
 import jax
 import numpy as np
+
+import repjax
 
 COMPILE_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "default": {},
@@ -36,13 +41,13 @@ class Program:
 
 def environment() -> dict[str, str]:
     """Device and versions, to stand beside every figure."""
-    device = jax.devices()[0]
-    jaxlib = __import__("jaxlib")
+    kind = jax.devices()[0].device_kind
+    cores = f", {os.cpu_count()} cores" if jax.default_backend() == "cpu" else ""
     return {
-        "device": f"{device.device_kind} x {jax.device_count()}",
-        "backend": jax.default_backend(),
+        "device": f"{jax.device_count()} x {kind}{cores}",
         "jax": jax.__version__,
-        "jaxlib": jaxlib.version.__version__,
+        "jaxlib": version("jaxlib"),
+        "flax": flax.__version__,
     }
 
 
@@ -53,8 +58,6 @@ def option_names() -> list[str]:
 
 def compile_program(name: str, options: str, fn: Callable[..., Any], *args: Any) -> Program:
     """Compile ``fn(*args)`` with named options, and read what the compiler says of it."""
-    from repjax import count_operations
-
     lowered = jax.jit(fn).lower(*args)
     start = time.perf_counter()
     compiled = lowered.compile(compiler_options=dict(COMPILE_OPTIONS[options]) or None)
@@ -65,7 +68,7 @@ def compile_program(name: str, options: str, fn: Callable[..., Any], *args: Any)
     return Program(
         name,
         options,
-        convolutions=count_operations(fn, *args)["conv_general_dilated"],
+        convolutions=repjax.count_operations(fn, *args)["conv_general_dilated"],
         optimised_convolutions=sum(text.count(word) for word in _CONVOLUTION_CALLS),
         flops=float(cost.get("flops", float("nan"))),
         bytes_accessed=float(cost.get("bytes accessed", float("nan"))),
