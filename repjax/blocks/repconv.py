@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -21,8 +21,10 @@ from repjax.branches import (
     KxK,
     Norm,
     Pointwise,
+    Request,
     Sum,
     equation,
+    require_kernel,
 )
 
 Initializer = jax.nn.initializers.Initializer
@@ -40,6 +42,8 @@ class Settings:
     precision: lax.PrecisionLike
     kernel_init: Initializer
     bias_init: Initializer
+    scale_init: Initializer
+    norm_scale_init: Initializer
 
 
 class RepConv(nn.Module):
@@ -70,6 +74,8 @@ class RepConv(nn.Module):
         precision: of the convolutions, see `jax.lax.Precision`.
         kernel_init: initialiser of kernels.
         bias_init: initialiser of biases.
+        scale_init: initialiser of trained scales (`Scale`, layer scale).
+        norm_scale_init: initialiser of the norms' scales.
         deployed: be the single convolution, with parameters `kernel` and `bias`.
 
     Raises:
@@ -105,6 +111,8 @@ class RepConv(nn.Module):
     precision: lax.PrecisionLike = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
     bias_init: Initializer = nn.initializers.zeros_init()
+    scale_init: Initializer = nn.initializers.ones_init()
+    norm_scale_init: Initializer = nn.initializers.ones_init()
     deployed: bool = False
 
     def deploy(self) -> RepConv:
@@ -132,8 +140,7 @@ class RepConv(nn.Module):
             total = Norm(total, self.epsilon)
         use_bias = self.norm is None if self.use_bias is None else self.use_bias
         total = total.resolve(self.dims, use_bias=use_bias)
-        if total.dims is None:
-            raise ValueError(f"a block needs a branch with a kernel; found {total.formula()}")
+        require_kernel(total)
         return total
 
     @nn.compact
@@ -151,6 +158,8 @@ class RepConv(nn.Module):
             self.precision,
             self.kernel_init,
             self.bias_init,
+            self.scale_init,
+            self.norm_scale_init,
         )
         geometry = self._geometry(branch)
         if self.deployed:
@@ -193,6 +202,17 @@ class _Node(nn.Module):
         return self.branch_.apply(_LinenScope(self, self.settings), x, geometry)
 
 
+class _Gathered(nn.Module):
+    """A node of which only the arrays are wanted."""
+
+    requests: Mapping[str, Any]
+    settings: Settings
+
+    @nn.compact
+    def __call__(self) -> dict[str, Any]:
+        return _LinenScope(self, self.settings).gather(self.requests)
+
+
 class _LinenScope:
     """What a branch finds in a compact Linen module: see `repjax.branches.Scope`."""
 
@@ -201,17 +221,40 @@ class _LinenScope:
         self.settings = settings
         self.precision = settings.precision
 
-    def leaf(self, name: str, shape: tuple[int, ...]) -> jax.Array:
-        initializers = {"kernel": self.settings.kernel_init, "bias": self.settings.bias_init}
-        init = initializers.get(name, nn.initializers.ones_init())
-        leaf: jax.Array = self.module.param(name, init, shape, self.settings.param_dtype)
+    def leaf(self, name: str, request: Request) -> jax.Array:
+        shape, dtype = request.shape, self.settings.param_dtype
+        leaf: jax.Array
+        if request.fixed:
+            assert request.init is not None
+            leaf = self.module.variable("fixed", name, request.init, None, shape, dtype).value
+            return leaf
+        initializers = {
+            "kernel": self.settings.kernel_init,
+            "bias": self.settings.bias_init,
+            "scale": self.settings.scale_init,
+        }
+        leaf = self.module.param(name, request.init or initializers[name], shape, dtype)
         return leaf
+
+    def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: self.leaf(name, request)
+            if isinstance(request, Request)
+            else _Gathered(request, self.settings, name=name)()
+            for name, request in requests.items()
+        }
 
     def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
         return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
 
     def normalise(
-        self, x: jax.Array, epsilon: float, scale: bool, bias: bool, mask: jax.Array | None
+        self,
+        x: jax.Array,
+        epsilon: float,
+        scale: bool,
+        bias: bool,
+        mask: jax.Array | None,
+        scale_init: Initializer | None,
     ) -> jax.Array:
         norm = nn.BatchNorm(
             use_running_average=not self.settings.train,
@@ -221,6 +264,7 @@ class _LinenScope:
             param_dtype=self.settings.param_dtype,
             use_scale=scale,
             use_bias=bias,
+            scale_init=scale_init or self.settings.norm_scale_init,
             axis_name=self.settings.axis_name,
             force_float32_reductions=jnp.dtype(self.settings.param_dtype) != jnp.float64,
             name="norm",

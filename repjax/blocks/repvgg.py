@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax import lax
-from jax.typing import DTypeLike
 
 from repjax.algebra.padding import Padding
-from repjax.blocks.repconv import RepConv
+from repjax.blocks.block import PYTORCH_KERNEL_INIT, Block
+from repjax.blocks.repconv import Initializer, RepConv
+from repjax.blocks.squeeze_excite import SqueezeExcite
 from repjax.branches import Identity, KxK, Pointwise
 
 
-class RepVGGBlock(nn.Module):
+class RepVGGBlock(Block):
     """``activation(norm(conv3x3(x)) + norm(conv1x1(x)) + norm(x))``.
 
     The identity branch is there only where shapes allow it (strides of 1, as many channels
-    in as out). The convolution lives in the node `conv`.
+    in as out). The convolution lives in the node `conv`. Squeeze-excite, where there is one,
+    gates the sum before the activation and stays in the deploy form.
 
     Args:
         features: output channels.
@@ -29,17 +29,16 @@ class RepVGGBlock(nn.Module):
         dilation: of the block.
         groups: channel groups of both convolutions.
         activation: applied to the sum; None leaves it out.
+        squeeze_excite: hidden channels of a squeeze-excite; 0 leaves it out.
+        square_window: of the squeeze-excite, see `SqueezeExcite`.
         epsilon: of the norms.
-        momentum: of the running statistics (0.9 is PyTorch's 0.1).
-        axis_name: mapped axis over which batch statistics are averaged.
-        dtype: compute type; None promotes.
-        param_dtype: type of the parameters.
-        precision: of the convolutions.
-        deployed: be one convolution and the activation.
+        kernel_init: initialiser of the kernels.
+        momentum, axis_name, dtype, param_dtype, precision, deployed: see `Block`.
 
     Source: Ding et al., RepVGG, CVPR 2021.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> variables = RepVGGBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=norm(conv3x3)+norm(conv1x1)+norm(identity)']
@@ -52,17 +51,10 @@ class RepVGGBlock(nn.Module):
     dilation: int | Sequence[int] = 1
     groups: int = 1
     activation: Callable[[jax.Array], jax.Array] | None = nn.relu
+    squeeze_excite: int = 0
+    square_window: bool = False
     epsilon: float = 1e-5
-    momentum: float = 0.9
-    axis_name: str | None = None
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    precision: lax.PrecisionLike = None
-    deployed: bool = False
-
-    def deploy(self) -> RepVGGBlock:
-        """The deploy twin."""
-        return self.clone(deployed=True)
+    kernel_init: Initializer = PYTORCH_KERNEL_INIT
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -78,12 +70,15 @@ class RepVGGBlock(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
             epsilon=self.epsilon,
-            momentum=self.momentum,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=self.precision,
-            deployed=self.deployed,
+            kernel_init=self.kernel_init,
             name="conv",
+            **self.common,
         )(x, train)
+        if self.squeeze_excite:
+            y = SqueezeExcite(
+                self.squeeze_excite,
+                square_window=self.square_window,
+                name="squeeze_excite",
+                **self.types,
+            )(y)
         return y if self.activation is None else self.activation(y)

@@ -5,27 +5,35 @@ descriptions; a new family is a new description. Nothing here knows Flax: a bran
 `Scope` that its block provides.
 """
 
-from repjax.branches.around import Negate, Norm, Scale
-from repjax.branches.branch import Branch, Geometry, Leaf, Scope
+from repjax.branches.around import Norm
+from repjax.branches.branch import Branch, Geometry, Leaf, Request, Scope
 from repjax.branches.combined import Sequence, Sum
-from repjax.branches.grammar import equation, parse
-from repjax.branches.kxk import KxK, Pointwise
+from repjax.branches.fixed import Fixed
+from repjax.branches.grammar import equation, parse, require_kernel
+from repjax.branches.kxk import Depthwise, KxK, Pointwise
+from repjax.branches.online import Online
 from repjax.branches.preserving import AveragePool, Identity
+from repjax.branches.scale import Negate, Scale
 
 __all__ = [
     "AveragePool",
     "Branch",
+    "Depthwise",
+    "Fixed",
     "Geometry",
     "Identity",
     "KxK",
     "Leaf",
     "Negate",
     "Norm",
+    "Online",
     "Pointwise",
+    "Request",
     "Scale",
     "Scope",
     "Sequence",
     "Sum",
     "equation",
     "parse",
+    "require_kernel",
 ]

@@ -1,8 +1,9 @@
-"""What stands around one branch: a norm, a scale, a minus."""
+"""What stands around one branch, above all a norm."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -12,10 +13,10 @@ import jax.numpy as jnp
 from repjax import algebra
 from repjax.algebra import Conv, NotFusableError
 from repjax.algebra.geometry import Axis
-from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope, get
+from repjax.branches.branch import Branch, Geometry, Initializer, Leaf, Leaves, Path, Scope, get
 
 
-class _Around(Branch):
+class Around(Branch):
     """What norm, scale and negation share: one branch inside, whose node they live in."""
 
     branch: Branch
@@ -42,6 +43,10 @@ class _Around(Branch):
         """As the branch inside."""
         return self.branch.leaves()
 
+    def inputs(self, leaves: Leaves, groups: int) -> int | None:
+        """As the branch inside."""
+        return self.branch.inputs(leaves, groups)
+
     def channels(
         self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
     ) -> int:
@@ -59,7 +64,7 @@ class _Around(Branch):
 
 
 @dataclasses.dataclass(frozen=True)
-class Norm(_Around):
+class Norm(Around):
     """Batch norm after a branch.
 
     Args:
@@ -67,6 +72,7 @@ class Norm(_Around):
         epsilon: added to the variance.
         scale: whether it has a trained scale.
         bias: whether it has a trained bias.
+        scale_init: initialiser of its scale; None leaves it to the block.
 
     Source: Ioffe and Szegedy, Batch Normalization, ICML 2015.
 
@@ -80,13 +86,20 @@ class Norm(_Around):
     epsilon: float = 1e-5
     scale: bool = True
     bias: bool = True
+    scale_init: Initializer | None = dataclasses.field(default=None, compare=False)
 
     def resolve(self, dims: int, *, use_bias: bool) -> Norm:
         """This branch with every default written out."""
         inner = self.branch.resolve(dims, use_bias=use_bias)
         if ("norm", "mean") in inner.leaves():
-            raise ValueError(f"a norm directly after a norm: {inner.formula()}")
-        return dataclasses.replace(self, branch=inner)
+            raise ValueError(
+                f"a norm directly after a norm: {inner.formula()}; keep one of them (a block's "
+                "norm='branch' adds one to every branch)"
+            )
+        epsilon = float(self.epsilon)
+        if not 0 <= epsilon < math.inf:
+            raise ValueError(f"epsilon {epsilon}: expected a finite number, 0 or more")
+        return dataclasses.replace(self, branch=inner, epsilon=epsilon)
 
     def formula(self) -> str:
         """What it computes, in the grammar of names."""
@@ -108,7 +121,7 @@ class Norm(_Around):
         """The branch, then batch norm over what is not border."""
         y = self.branch.apply(scope, x, geometry)
         mask = interior(y, geometry.border)
-        return scope.normalise(y, self.epsilon, self.scale, self.bias, mask)
+        return scope.normalise(y, self.epsilon, self.scale, self.bias, mask, self.scale_init)
 
     def _affine(self, leaves: Leaves, dims: int) -> Conv:
         arrays = [get(leaves, "norm", name) for name in ("mean", "var", "scale", "bias")]
@@ -121,116 +134,24 @@ class Norm(_Around):
 
     def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
         """As the branch inside; the norm takes the bias where it has one."""
-        inner = self.branch.has_bias if self.bias else True
-        return self.branch.can_absorb(axes, bias=inner)
+        return self.branch.can_absorb(axes, bias=bias and not self.bias)
 
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """Divide by the norm's scale; its bias, or the branch's, takes the shift."""
-        affine = self._affine(leaves, target.dims)
+        affine = self._affine(leaves, target.dims).astype(target.kernel.dtype)
         assert affine.bias is not None
         factor = affine.kernel.reshape(-1)
         require_nonzero(factor, self)
-        wanted = jnp.zeros((), factor.dtype) if target.bias is None else target.bias
-        kernel = target.kernel / factor
-        if not self.bias:
-            inner = target.replace(kernel=kernel, bias=(wanted - affine.bias) / factor)
-            return self.branch.absorb(inner, leaves, inputs, groups)
-        kept = self.branch.fold(leaves, inputs, groups, target.dims).bias
-        inner = target.replace(kernel=kernel, bias=kept)
-        norm = dict(leaves["norm"])
-        shift = wanted - (affine.bias - norm["bias"].astype(factor.dtype))
-        if kept is not None:
-            shift = shift - kept * factor
-        norm["bias"] = shift.astype(norm["bias"].dtype)
-        return {**self.branch.absorb(inner, leaves, inputs, groups), "norm": norm}
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale(_Around):
-    """A trained scale per channel after a branch (layer scale).
-
-    Source: Touvron et al., CaiT, ICCV 2021.
-
-    Example:
-        >>> from repjax.branches import Identity
-        >>> Scale(Identity()).formula()
-        'scale(identity)'
-    """
-
-    branch: Branch
-
-    def resolve(self, dims: int, *, use_bias: bool) -> Scale:
-        """This branch with every default written out."""
-        inner = self.branch.resolve(dims, use_bias=use_bias)
-        if ("scale",) in inner.leaves():
-            raise ValueError(f"a scale directly after a scale: {inner.formula()}")
-        return Scale(inner)
-
-    def formula(self) -> str:
-        """What it computes, in the grammar of names."""
-        return function("scale", [], self.branch)
-
-    def leaves(self) -> dict[Path, Leaf]:
-        """Those of the branch, and `scale`."""
-        return self.branch.leaves() | {("scale",): Leaf()}
-
-    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
-        """The branch, times its scale."""
-        y = self.branch.apply(scope, x, geometry)
-        y, scale = scope.promote(y, scope.leaf("scale", (y.shape[-1],)))
-        scaled: jax.Array = y * scale.reshape((1,) * (y.ndim - 1) + (-1,))
-        return scaled
-
-    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
-        """The branch, composed with the scale."""
-        inner = self.branch.fold(leaves, inputs, groups, dims)
-        return algebra.compose(inner, algebra.channel_affine(leaves["scale"], dims=dims))
-
-    def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
-        """Divide by the scale."""
-        factor = leaves["scale"].astype(target.kernel.dtype)
-        require_nonzero(factor, self)
-        bias = None if target.bias is None else target.bias / factor
+        bias = target.bias
+        norm = {}
+        if bias is not None and self.bias:
+            now = self.fold(leaves, inputs, groups, target.dims).bias
+            norm = {"norm": {"bias": shifted(leaves["norm"]["bias"], bias, now)}}
+            bias = None
+        elif bias is not None:
+            bias = (bias - affine.bias) / factor
         inner = target.replace(kernel=target.kernel / factor, bias=bias)
-        return self.branch.absorb(inner, leaves, inputs, groups)
-
-
-@dataclasses.dataclass(frozen=True)
-class Negate(_Around):
-    """Minus a branch.
-
-    Example:
-        >>> from repjax.branches import Identity
-        >>> Negate(Identity()).formula()
-        '-identity'
-    """
-
-    branch: Branch
-
-    def resolve(self, dims: int, *, use_bias: bool) -> Negate:
-        """This branch with every default written out."""
-        return Negate(self.branch.resolve(dims, use_bias=use_bias))
-
-    compound = True
-
-    def formula(self) -> str:
-        """What it computes, in the grammar of names."""
-        inner = self.branch.formula()
-        return f"-({inner})" if self.branch.compound else f"-{inner}"
-
-    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
-        """Minus the branch."""
-        return -self.branch.apply(scope, x, geometry)
-
-    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
-        """The branch with its signs changed."""
-        conv: Conv = jax.tree.map(jnp.negative, self.branch.fold(leaves, inputs, groups, dims))
-        return conv
-
-    def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
-        """The target with its signs changed."""
-        inner = jax.tree.map(jnp.negative, target)
-        return self.branch.absorb(inner, leaves, inputs, groups)
+        return {**self.branch.absorb(inner, leaves, inputs, groups), **norm}
 
 
 def interior(y: jax.Array, border: tuple[tuple[int, int], ...]) -> jax.Array | None:
@@ -245,6 +166,13 @@ def interior(y: jax.Array, border: tuple[tuple[int, int], ...]) -> jax.Array | N
         shape[number - 1 - len(border)] = size
         mask = mask & ((place >= low) & (place < size - high)).reshape(shape)
     return mask
+
+
+def shifted(own: jax.Array, wanted: jax.Array, now: jax.Array | None) -> jax.Array:
+    """A bias of its own with which a branch folds to the bias `wanted`, where it is `now`."""
+    assert now is not None, "who has a bias of its own folds to one with a bias"
+    bias = own.astype(wanted.dtype) + (wanted - now.astype(wanted.dtype))
+    return bias.astype(own.dtype)
 
 
 def require_nonzero(factor: jax.Array, branch: Branch) -> None:

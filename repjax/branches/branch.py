@@ -14,6 +14,7 @@ from repjax.algebra.geometry import Axis
 
 Leaves = Mapping[str, Any]
 Path = tuple[str, ...]
+Initializer = jax.nn.initializers.Initializer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +40,43 @@ class Geometry:
     border: tuple[tuple[int, int], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a branch asks of its scope for one array.
+
+    Args:
+        shape: of the array.
+        init: how it is initialised; None leaves it to the block.
+        fixed: whether it is never trained, and so no parameter.
+    """
+
+    shape: tuple[int, ...]
+    init: Initializer | None = None
+    fixed: bool = False
+
+
 class Scope(Protocol):
     """What a branch needs from the framework it runs in: leaves, norms and child branches."""
 
     precision: Any
 
-    def leaf(self, name: str, shape: tuple[int, ...]) -> jax.Array:
-        """The parameter of that name, created on initialisation."""
+    def leaf(self, name: str, request: Request) -> jax.Array:
+        """The array of that name, created on initialisation."""
+
+    def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
+        """Several leaves at once; a mapping inside stands for the node of that name."""
 
     def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
         """Arrays in the compute type."""
 
     def normalise(
-        self, x: jax.Array, epsilon: float, scale: bool, bias: bool, mask: jax.Array | None
+        self,
+        x: jax.Array,
+        epsilon: float,
+        scale: bool,
+        bias: bool,
+        mask: jax.Array | None,
+        scale_init: Initializer | None,
     ) -> jax.Array:
         """Batch norm under the name `norm`; statistics of the masked positions only."""
 
@@ -122,6 +147,10 @@ class Branch(abc.ABC):
         """Path of each of its arrays, and what is expected there."""
 
     @abc.abstractmethod
+    def inputs(self, leaves: Leaves, groups: int) -> int | None:
+        """Input channels that its arrays tell for so many groups, None where they do not."""
+
+    @abc.abstractmethod
     def channels(
         self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
     ) -> int:
@@ -140,12 +169,25 @@ class Branch(abc.ABC):
         return False
 
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
-        """Leaves with which it folds to `target`, changing as few as possible.
+        """New values of the leaves that must change for it to fold to `target`.
+
+        A target without a bias leaves the bias as it is.
 
         Raises:
             NotFusableError: no such leaves exist.
         """
         raise NotFusableError(f"{self.formula()} cannot absorb a kernel")
+
+
+def placed(conv: Conv, geometry: Geometry) -> Conv:
+    """A convolution in unit geometry, moved to where its block runs it."""
+    pairs = zip(geometry.padding, conv.padding, geometry.dilation, strict=True)
+    dilation = zip(conv.dilation, geometry.dilation, strict=True)
+    return conv.replace(
+        strides=geometry.strides,
+        padding=[(low + a * d, high + b * d) for (low, high), (a, b), d in pairs],
+        dilation=[a * b for a, b in dilation],
+    )
 
 
 def get(leaves: Leaves, *path: str) -> Any:

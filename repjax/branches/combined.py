@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import itertools
 from collections.abc import Sequence as Sequence_
 from typing import Any
 
@@ -15,8 +15,11 @@ from repjax import algebra
 from repjax.algebra import Conv, NotFusableError
 from repjax.algebra import geometry as lattice
 from repjax.algebra.geometry import Axis
-from repjax.branches.around import Negate
 from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
+from repjax.branches.convolution import Convolution
+from repjax.branches.nodes import channels_of, first_known, named, nest
+from repjax.branches.preserving import AveragePool
+from repjax.branches.scale import Negate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Sequence(Branch):
 
     Args:
         first: applied first, with strides of 1.
-        second: applied to its outputs.
+        second: applied to its outputs; a branch with a kernel, a pool, or a sum.
         features: channels between the two; None means the block's output channels.
 
     Source: Ding et al., Diverse Branch Block, CVPR 2021.
@@ -49,10 +52,11 @@ class Sequence(Branch):
         """This branch with every default written out."""
         first = self.first.resolve(dims, use_bias=use_bias)
         second = self.second.resolve(dims, use_bias=use_bias)
-        if second.children():
+        if not isinstance(second, Convolution | AveragePool | Sum):
             raise ValueError(
-                "the second of a Sequence is a KxK or an AveragePool; wrap norms and scales "
-                f"around the Sequence itself, found {second.formula()}"
+                "the second of a Sequence has a kernel, is a pool or a sum; wrap norms and scales "
+                "around the Sequence itself, and a Sequence around its first, found "
+                f"{second.formula()}"
             )
         return Sequence(first, second, self.features)
 
@@ -71,7 +75,8 @@ class Sequence(Branch):
 
     def formula(self) -> str:
         """What it computes, in the grammar of names."""
-        return f"{self.second.formula()}({self.first.formula()})"
+        second = self.second.formula()
+        return f"{f'({second})' if self.second.compound else second}({self.first.formula()})"
 
     @property
     def has_bias(self) -> bool:
@@ -87,6 +92,10 @@ class Sequence(Branch):
         """Those of both, each in a node of its own."""
         return nest(named(self.children()))
 
+    def inputs(self, leaves: Leaves, groups: int) -> int | None:
+        """As many as the first reads, or the second, where the first keeps its channels."""
+        return first_known(named(self.children()), leaves, groups)
+
     def channels(
         self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
     ) -> int:
@@ -100,11 +109,12 @@ class Sequence(Branch):
         axes = self.second.axes(len(geometry.strides))
         scaled = zip(axes, geometry.dilation, strict=True)
         reach = [(axis.low * d, axis.high * d) for axis, d in scaled]
+        padding = widen(geometry.padding, reach)
         before = dataclasses.replace(
             geometry,
             strides=(1,) * len(geometry.strides),
-            padding=widen(geometry.padding, reach),
-            border=widen(geometry.border, reach),
+            padding=padding,
+            border=tuple((max(low, 0), max(high, 0)) for low, high in padding),
             features=self.features or geometry.features,
         )
         after = dataclasses.replace(geometry, padding=tuple((-a, -b) for a, b in reach))
@@ -147,14 +157,10 @@ class Sum(Branch):
 
     def formula(self) -> str:
         """What it computes; equal neighbours are counted."""
-        runs: list[tuple[int, Branch]] = []
-        for branch in self.branches:
-            if runs and runs[-1][1] == branch:
-                runs[-1] = (runs[-1][0] + 1, branch)
-            else:
-                runs.append((1, branch))
         text = ""
-        for count, branch in runs:
+        for _, equal in itertools.groupby(self.branches, key=lambda branch: branch.formula()):
+            branch, *more = equal
+            count = 1 + len(more)
             inner = branch.branch if isinstance(branch, Negate) else branch
             text += "-" if isinstance(branch, Negate) else "+" if text else ""
             text += f"{count}*" if count > 1 else ""
@@ -178,6 +184,10 @@ class Sum(Branch):
     def leaves(self) -> dict[Path, Leaf]:
         """Those of all, each in a node of its own."""
         return nest(self.named())
+
+    def inputs(self, leaves: Leaves, groups: int) -> int | None:
+        """As many as the first with a kernel reads."""
+        return first_known(self.named(), leaves, groups)
 
     def channels(
         self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
@@ -213,35 +223,23 @@ class Sum(Branch):
         return next(able, None)
 
     def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
-        """Whether one of them can; the biases of the others must be made good too."""
-        return self._absorber(axes, bias or self.has_bias) is not None
+        """Whether one of them can."""
+        return self._absorber(axes, bias) is not None
 
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """The first that can takes the target less all the others."""
         named = self.named()
-        bias = target.bias is not None or self.has_bias
-        chosen = self._absorber(target.axes, bias)
+        chosen = self._absorber(target.axes, target.bias is not None)
         if chosen is None:
-            raise NotFusableError(no_absorber(self, target, bias))
+            raise NotFusableError(no_absorber(self, target))
         others = [
             Negate(branch).fold(leaves.get(name, {}), inputs, groups, target.dims)
             for name, branch in named.items()
             if name != chosen
         ]
         rest = algebra.add(target, *others)
-        node = named[chosen].absorb(rest, leaves[chosen], inputs, groups)
-        return {**leaves, chosen: {**leaves[chosen], **node}}
-
-
-def named(branches: Sequence_[Branch]) -> dict[str, Branch]:
-    """Branches by the names of their nodes; equal names are numbered."""
-    labels = [branch.label for branch in branches]
-    seen: dict[str, int] = {}
-    names = {}
-    for label, branch in zip(labels, branches, strict=True):
-        number = seen[label] = seen.get(label, -1) + 1
-        names[label if labels.count(label) == 1 else f"{label}_{number}"] = branch
-    return names
+        rest = rest.replace(bias=None) if target.bias is None else rest
+        return {chosen: named[chosen].absorb(rest, leaves[chosen], inputs, groups)}
 
 
 def widen(
@@ -252,32 +250,8 @@ def widen(
     return tuple((low + a, high + b) for (low, high), (a, b) in pairs)
 
 
-def nest(branches: Mapping[str, Branch]) -> dict[Path, Leaf]:
-    """The leaves of several branches, under their names."""
-    return {
-        (name, *path): leaf
-        for name, branch in branches.items()
-        for path, leaf in branch.leaves().items()
-    }
-
-
-def channels_of(
-    name: str,
-    branch: Branch,
-    leaves: Leaves,
-    inputs: int,
-    groups: int,
-    problems: list[tuple[Path, str]],
-) -> int:
-    """Output channels of a branch in the node of that name, problems under its path."""
-    inner: list[tuple[Path, str]] = []
-    features = branch.channels(leaves.get(name, {}), inputs, groups, inner)
-    problems.extend(((name, *path), problem) for path, problem in inner)
-    return features
-
-
-def no_absorber(branch: Branch, target: Conv, bias: bool) -> str:
+def no_absorber(branch: Branch, target: Conv) -> str:
     """Why nothing in a sum can take the target."""
     size = "x".join(map(str, target.kernel_size))
-    needs = " with a bias" if bias else ""
+    needs = " with a bias" if target.bias is not None else ""
     return f"no branch of {branch.formula()} has a {size} kernel of its own{needs}"

@@ -9,6 +9,7 @@ safetensors) and module and fold cannot disagree::
     y=4*norm(conv3x3)+norm(conv1x1)+norm(identity)         MobileOne
     y=norm(norm(conv3x3)+conv1x1+identity)                 batch norm after the sum
     y=norm(conv3x3)+norm(conv3x3(norm(conv1x1)))           pointwise, then 3x3
+    y=conv3x3[bias]+scale[bias](sobelx3x3(conv1x1[bias]))  an edge mask, scaled
 
 In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
 
@@ -16,21 +17,25 @@ In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
     sum       = ["-"] term { ("+" | "-") term }
     term      = [count "*"] branch                          count equal neighbours
     branch    = "identity"
-              | "conv" size attributes [ "(" sum ")" ]      of the input, or of the sum
-              | "average" size attributes [ "(" sum ")" ]
+              | kernel size attributes [ "(" sum ")" ]      of the input, or of the sum
               | "norm" attributes "(" sum ")"
-              | "scale" "(" sum ")"
-              | "(" sum ")"
+              | "scale" attributes "(" sum ")"
+              | "(" sum ")" [ "(" sum ")" ]                 the first sum of the second
+    kernel    = "conv" | "depthwise" | "average"
+              | "sobelx" | "sobely" | "laplacian"           never trained: see `fixed`
+              | "cosine" | "mean" | "eye"
     size      = number { "x" number }                       taps per axis: 3, 3x3, 1x3x3
     attributes= [ "[" name or name=value { "," ... } "]" ]
 
 Attributes stand only where they are not the default: ``bias``, ``dilation=2``, ``tap=1``
-(the tap that meets the identity, where it is not ``(size-1)//2``) of a convolution, ``tap``
-of a pool, ``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm.
+(the tap that meets the identity, where it is not ``(size-1)//2``) of a convolution and of a
+depthwise one, which has ``multiplier=8`` too, ``tap`` of a pool, ``bias`` of a scale,
+``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm.
 
 Below the equation each branch of a sum has a node named by its kind and size (``conv3x3``,
 ``conv3x3_dilation2``, ``identity``, ``conv1x1_conv3x3`` for a chain), numbered where names
-are equal (``conv3x3_0``); it holds ``kernel``, ``bias``, ``scale`` and a node ``norm``.
+are equal (``conv3x3_0``); it holds ``kernel``, ``bias``, ``scale``, ``mask`` (of a kernel
+never trained, in the collection `fixed`) and a node ``norm``.
 """
 
 from __future__ import annotations
@@ -38,13 +43,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from repjax.branches.around import Negate, Norm, Scale
+from repjax.branches.around import Norm
 from repjax.branches.branch import Branch
 from repjax.branches.combined import Sequence, Sum
-from repjax.branches.kxk import KxK
+from repjax.branches.fixed import PATTERNS, Fixed
+from repjax.branches.kxk import Depthwise, KxK
 from repjax.branches.preserving import AveragePool, Identity
+from repjax.branches.scale import Negate, Scale
 
 PREFIX = "y="
+_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale")
 
 
 def equation(branch: Branch) -> str:
@@ -55,6 +63,21 @@ def equation(branch: Branch) -> str:
         'y=conv3x3[bias]+identity'
     """
     return PREFIX + branch.formula()
+
+
+def require_kernel(branch: Branch) -> None:
+    """Refuse a block without a trained kernel: its arrays would not tell channels and groups.
+
+    Raises:
+        ValueError: no branch has one.
+
+    Example:
+        >>> require_kernel(Identity())
+        Traceback (most recent call last):
+        ValueError: a block needs a branch with a kernel; found identity
+    """
+    if not any(path[-1] == "kernel" for path in branch.leaves()):
+        raise ValueError(f"a block needs a branch with a kernel; found {branch.formula()}")
 
 
 def parse(name: str) -> Branch:
@@ -76,10 +99,11 @@ def parse(name: str) -> Branch:
     branch = reader.sum()
     reader.end()
     dims = {inner.dims for inner in branch.walk() if inner.dims is not None}
-    if len(dims) != 1:
+    if len(dims) > 1:
         raise ValueError(f"{name!r}: expected one number of spatial axes, found {sorted(dims)}")
     try:
-        branch = branch.resolve(dims.pop(), use_bias=False)
+        branch = branch.resolve(dims.pop() if dims else 0, use_bias=False)
+        require_kernel(branch)
     except ValueError as error:
         raise ValueError(f"{name!r}: {error}") from error
     if equation(branch) != name:
@@ -126,30 +150,41 @@ class _Reader:
         if self.take("identity"):
             return Identity()
         if self.take(r"\("):
-            return self.close(self.sum())
-        kind = self.expect(r"(conv|average|norm|scale)", "a branch")[1]
-        if kind in ("conv", "average"):
+            return self.applied(self.close(self.sum()))
+        kind = self.expect(f"({'|'.join(_KINDS)})", "a branch")[1]
+        if kind not in ("norm", "scale"):
             size = self.numbers(self.expect(r"\d+(x\d+)*", "a size")[0])
-            outer = self.kernel(size) if kind == "conv" else self.pool(size)
-            return Sequence(self.close(self.sum()), outer) if self.take(r"\(") else outer
-        flags = self.attributes("epsilon", "scale", "bias") if kind == "norm" else {}
+            return self.applied(self.kernel(kind, size))
+        flags = self.attributes(*(("bias",) if kind == "scale" else ("epsilon", "scale", "bias")))
         self.expect(r"\(", "'('")
         inner = self.close(self.sum())
         if kind == "scale":
-            return Scale(inner)
+            return Scale(inner, bias="bias" in flags)
         epsilon = self.number(flags.pop("epsilon", "1e-5"))
-        return Norm(inner, epsilon, **{key: value != "no" for key, value in flags.items()})
+        scale, bias = (flags.get(key) != "no" for key in ("scale", "bias"))
+        return Norm(inner, epsilon, scale=scale, bias=bias)
 
     def close(self, branch: Branch) -> Branch:
         self.expect(r"\)", "')'")
         return branch
 
-    def kernel(self, size: tuple[int, ...]) -> KxK:
-        flags = self.attributes("bias", "dilation", "tap")
+    def applied(self, outer: Branch) -> Branch:
+        return Sequence(self.close(self.sum()), outer) if self.take(r"\(") else outer
+
+    def kernel(self, kind: str, size: tuple[int, ...]) -> Branch:
+        if kind == "average":
+            return self.pool(size)
+        if kind in PATTERNS:
+            return Fixed(kind, size)
+        more = ("multiplier",) if kind == "depthwise" else ()
+        flags = self.attributes("bias", "dilation", "tap", *more)
         wide = {
             key: self.per_axis(flags[key], len(size)) for key in ("dilation", "tap") if key in flags
         }
-        return KxK(size, bias="bias" in flags, **wide)
+        if kind == "conv":
+            return KxK(size, bias="bias" in flags, **wide)
+        multiplier = self.numbers(flags.get("multiplier", "1"))[0]
+        return Depthwise(size, multiplier, bias="bias" in flags, **wide)
 
     def pool(self, size: tuple[int, ...]) -> AveragePool:
         flags = self.attributes("tap")

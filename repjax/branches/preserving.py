@@ -15,7 +15,7 @@ from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
 from repjax.algebra.padding import per_axis
 from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
-from repjax.branches.kxk import Sizes, default_tap, join, join_or_one
+from repjax.branches.convolution import Sizes, default_tap, join, join_or_one, require_taps
 
 
 class _ChannelPreserving(Branch):
@@ -26,6 +26,10 @@ class _ChannelPreserving(Branch):
     def leaves(self) -> dict[Path, Leaf]:
         """Nothing."""
         return {}
+
+    def inputs(self, leaves: Leaves, groups: int) -> int | None:
+        """Nothing tells."""
+        return None
 
     def channels(
         self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
@@ -101,6 +105,7 @@ class AveragePool(_ChannelPreserving):
         """This branch with every default written out."""
         window = per_axis(self.window, dims, "window")
         tap = default_tap(window) if self.tap is None else per_axis(self.tap, dims, "tap")
+        require_taps(window, tap)
         return AveragePool(window, tap)
 
     @property

@@ -79,7 +79,7 @@ def blocks(parts: Mapping[str | None, Any]) -> Iterator[Place]:
         for key in dict.fromkeys(key for node in nodes.values() for key in node):
             below = {home: node[key] for home, node in nodes.items() if key in node}
             below = {home: node for home, node in below.items() if isinstance(node, dict)}
-            if is_block(key) and below:
+            if is_block(key) and (below or key.startswith(PREFIX)):
                 yield Place(path, key, merge(below.values()), tuple(below))
             elif below:
                 yield from visit((*path, key), below)
@@ -110,18 +110,21 @@ def rebuild(tree: Node, changes: Mapping[Path, Callable[[dict[Any, Any]], Node]]
     A change gets the node at its path and returns the new one, or `GONE`; nodes that become
     empty that way are taken out too.
     """
-    if () in changes:
-        return changes[()](tree)
+    if not isinstance(tree, dict):
+        return tree
     below: dict[Any, dict[Path, Callable[[dict[Any, Any]], Node]]] = {}
     for path, change in changes.items():
-        if isinstance(tree, dict) and path[0] in tree:
+        if path and path[0] in tree:
             below.setdefault(path[0], {})[path[1:]] = change
-    if not below:
-        return tree
-    items = {
-        key: rebuild(value, below[key]) if key in below else value for key, value in tree.items()
-    }
-    return {key: value for key, value in items.items() if value is not GONE} or GONE
+    if below:
+        items = {
+            key: rebuild(value, below[key]) if key in below else value
+            for key, value in tree.items()
+        }
+        tree = {key: value for key, value in items.items() if value is not GONE}
+    if () in changes:
+        return changes[()](tree)
+    return tree if tree or not below else GONE
 
 
 def leaf_paths(node: Node, path: Path = ()) -> Iterator[tuple[Path, Any]]:

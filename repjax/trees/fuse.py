@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 
+from repjax.algebra import NotFusableError
 from repjax.branches.branch import get
 from repjax.trees import find
-from repjax.trees.find import Place
+from repjax.trees.find import Path, Place
+from repjax.trees.fold import fold
 from repjax.trees.problems import Block, examine, raise_all
 from repjax.trees.register import registered
 
@@ -42,6 +43,8 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
         MalformedTreeError: a block lacks what its name promises or holds something else; one
             error lists every place. Values (statistics that are not finite, or negative
             variances) are checked only where they are concrete.
+        NotFusableError: the functions of registered blocks refuse; every path and reason is
+            listed.
 
     Source: Ding et al., RepVGG, CVPR 2021; as a pure function of the tree, here.
 
@@ -65,7 +68,7 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
     problems += _collisions(chosen, parts)
     raise_all(problems)
     results = {block.place.path: (block.place, fold(block)) for block in sound}
-    results |= {place.path: (place, _fold_registered(place)) for place in own}
+    results |= _fold_registered(own)
     for home, tree in parts.items():
         changes = {
             path: _replacement(place.name, leaves if home == _params_home(parts) else None)
@@ -76,32 +79,17 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
     return result
 
 
-def fold(block: Block) -> tuple[jax.Array, jax.Array | None]:
-    """Kernel and bias of the one convolution that a block is in inference."""
-    arrays = block.place.arrays
-    conv = block.branch.fold(arrays, block.inputs, block.groups, block.dims)
-    kernels = [path for path in block.branch.leaves() if path[-1] == "kernel"]
-    main = get(arrays, *max(kernels, key=lambda path: get(arrays, *path).size))
-    conv = conv.astype(main.dtype)
-    return _sharded_like(main, conv.kernel, conv.bias)
-
-
-def _fold_registered(place: Place) -> tuple[jax.Array, jax.Array | None]:
-    kernel, bias = registered()[place.name](place.arrays)
-    return kernel, bias
-
-
-def _sharded_like(
-    main: Any, kernel: jax.Array, bias: jax.Array | None
-) -> tuple[jax.Array, jax.Array | None]:
-    sharding = None if isinstance(main, jax.core.Tracer) else getattr(main, "sharding", None)
-    if not isinstance(sharding, NamedSharding):
-        return kernel, bias
-    if bias is not None:
-        features = tuple(sharding.spec)[kernel.ndim - 1 : kernel.ndim]
-        spec = PartitionSpec(*features)  # type: ignore[no-untyped-call]
-        bias = jax.device_put(bias, NamedSharding(sharding.mesh, spec))
-    return jax.device_put(kernel, sharding), bias
+def _fold_registered(places: list[Place]) -> dict[Path, Any]:
+    folded, reasons = {}, []
+    for place in places:
+        try:
+            kernel, bias = registered()[place.name](place.arrays)
+            folded[place.path] = (place, (kernel, bias))
+        except NotFusableError as error:
+            reasons.append(f"  {place.at()}: {error}")
+    if reasons:
+        raise NotFusableError("cannot fuse:\n" + "\n".join(reasons))
+    return folded
 
 
 def _params_home(parts: Mapping[str | None, Any]) -> str | None:
@@ -112,6 +100,8 @@ def _replacement(
     name: str, leaves: tuple[jax.Array, jax.Array | None] | None
 ) -> Callable[[dict[Any, Any]], Any]:
     def change(node: dict[Any, Any]) -> Any:
+        if leaves is None and name not in node:
+            return node
         rest = {key: value for key, value in node.items() if key != name}
         if leaves is not None:
             kernel, bias = leaves

@@ -69,15 +69,17 @@ def channels(
 ) -> tuple[int, int, list[tuple[tuple[str, ...], str]]]:
     """Groups and input channels that explain the shapes best, and what they do not explain."""
     path = next(path for path in branch.leaves() if path[-1] == "kernel")
-    *_, per_group, features = get(arrays, *path).shape
+    features = get(arrays, *path).shape[-1]
     best = None
     for groups in range(1, features + 1):
         if features % groups:
             continue
         wrong: list[tuple[tuple[str, ...], str]] = []
-        branch.channels(arrays, per_group * groups, groups, wrong)
+        inputs = branch.inputs(arrays, groups)
+        assert inputs is not None, "there is a kernel"
+        branch.channels(arrays, inputs, groups, wrong)
         if best is None or len(wrong) < len(best[2]):
-            best = groups, per_group * groups, wrong
+            best = groups, inputs, wrong
         if not wrong:
             break
     assert best is not None

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from repjax.algebra import Conv, NotFusableError
+from repjax.algebra.dtypes import fold_dtype
+from repjax.branches import Branch
 from repjax.branches.branch import get
 from repjax.trees import find
 from repjax.trees.find import Path, Place
 from repjax.trees.problems import Block, examine, raise_all
 from repjax.trees.register import registered
+from repjax.trees.sharding import keep, sharding_of
 
 
 def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +33,8 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
         like: a multi-branch tree of the same network, freshly initialised or trained.
 
     Returns:
-        A tree with the structure, shapes and dtypes of `like`.
+        A tree with the structure and shapes of `like`, and with its dtypes and shardings in
+        the blocks.
 
     Raises:
         NotFusableError: in some blocks no branch can absorb the rest (no branch with the
@@ -52,16 +58,15 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
     if (None in parts) != (None in given):
         raise_all(["one tree has a 'params' collection, the other is bare; expected the same"])
     blocks: list[Block] = []
-    for place in find.blocks(parts):
+    places = [place for place in find.blocks(parts) if not _has(given[home], place)]
+    for place in places:
         node = get(given[home], *place.path)
-        if isinstance(node, dict) and place.name in node:
-            continue  # left unfused by only=
         if place.name in registered():
             problems.append(f"{place.at()}: a registered block cannot be unfused")
         elif (block := examine(place, problems)) is not None:
             blocks.append(block)
             problems += _target_problems(block, node)
-    problems += _other_problems(parts, given, [block.place for block in blocks])
+    problems += _other_problems(parts, given, places)
     raise_all(problems)
     absorbed = _absorb_all(blocks, given[home])
     changes = {path: _update(leaves) for path, leaves in absorbed.items()}
@@ -73,23 +78,57 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
     return variables
 
 
+def _has(tree: Any, place: Place) -> bool:
+    """Whether a block is there unfused (`only=` left it out)."""
+    return isinstance(get(tree, *place.path, place.name), dict)
+
+
 def _absorb_all(blocks: list[Block], given: Any) -> dict[Path, dict[str, Any]]:
     """New leaves for every block, by the path of its node."""
     absorbed, reasons = {}, []
     for block in blocks:
-        place, branch = block.place, block.branch
-        target = _target(block, get(given, *place.path) if place.path else given)
+        place = block.place
         try:
-            if not branch.can_absorb(target.axes, bias=target.bias is not None):
-                size = "x".join(map(str, target.kernel_size))
-                raise NotFusableError(f"no branch has {size} taps and a place for the bias")
-            leaves = branch.absorb(target, place.arrays, block.inputs, block.groups)
-            absorbed[(*place.path, place.name)] = leaves
+            absorbed[(*place.path, place.name)] = _absorb(block, get(given, *place.path))
         except NotFusableError as error:
             reasons.append(f"  {place.at()}: {error}")
     if reasons:
         raise NotFusableError("cannot unfuse:\n" + "\n".join(reasons))
     return absorbed
+
+
+def _absorb(block: Block, node: Mapping[str, Any]) -> dict[str, Any]:
+    arrays, branch = block.place.arrays, block.branch
+    target = _target(block, node)
+    if not branch.can_absorb(target.axes, bias=target.bias is not None):
+        size = "x".join(map(str, target.kernel_size))
+        raise NotFusableError(f"no branch has {size} taps and a place for the bias")
+    run = functools.partial(_absorb_arrays, branch, block.inputs, block.groups)
+    shardings = jax.tree_util.tree_map_with_path(
+        lambda path, _: sharding_of(get(arrays, *(key.key for key in path))),
+        jax.eval_shape(run, *jax.tree.map(_abstract, (target, arrays))),
+    )
+    leaves: dict[str, Any] = keep(run, shardings, target, arrays)
+    if not _finite(leaves):
+        branch.absorb(target, arrays, block.inputs, block.groups)  # says which scale is zero
+    return leaves
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def _absorb_arrays(
+    branch: Branch, inputs: int, groups: int, target: Conv, arrays: Mapping[str, Any]
+) -> dict[str, Any]:
+    return branch.absorb(target, arrays, inputs, groups)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type of a leaf without its sharding."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # type: ignore[no-untyped-call]
+
+
+def _finite(leaves: Any) -> bool:
+    concrete = (leaf for leaf in jax.tree.leaves(leaves) if not isinstance(leaf, jax.core.Tracer))
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in concrete)
 
 
 def _target(block: Block, node: Mapping[str, Any]) -> Conv:
@@ -101,49 +140,59 @@ def _target(block: Block, node: Mapping[str, Any]) -> Conv:
         dilation=[axis.dilation for axis in axes],
         groups=block.groups,
     )
-    return conv.astype(jnp.promote_types(conv.kernel.dtype, jnp.float32))
+    types = [leaf.dtype for leaf in jax.tree.leaves((node["kernel"], block.place.arrays))]
+    return conv.astype(fold_dtype(*types))
 
 
 def _target_problems(block: Block, node: Any) -> list[str]:
     place = block.place
-    where = find.text((*place.path, "kernel"))
-    if not isinstance(node, dict) or "kernel" not in node:
-        return [f"{where}: missing in the deploy tree"]
+    if not isinstance(node, dict):
+        return [f"{find.text(place.path)}: missing in the deploy tree"]
     axes = block.branch.axes(block.dims)
     features = block.branch.channels(place.arrays, block.inputs, block.groups, [])
-    expected = (*(axis.taps for axis in axes), block.inputs // block.groups, features)
+    wanted = {"kernel": (*(axis.taps for axis in axes), block.inputs // block.groups, features)}
+    wanted |= {"bias": (features,)} if block.branch.has_bias else {}
     problems = []
-    if node["kernel"].shape != expected:
-        problems.append(f"{where}: has shape {node['kernel'].shape}, expected {expected}")
-    if ("bias" in node) != block.branch.has_bias:
-        word = "missing" if block.branch.has_bias else "not expected"
-        problems.append(f"{find.text((*place.path, 'bias'))}: {word} in the deploy tree")
+    for name in ("kernel", "bias"):
+        where = find.text((*place.path, name))
+        if (name in node) != (name in wanted):
+            word = "missing" if name in wanted else "not expected"
+            problems.append(f"{where}: {word} in the deploy tree")
+        elif name in wanted and jnp.shape(node[name]) != wanted[name]:
+            problems.append(f"{where}: has shape {jnp.shape(node[name])}, expected {wanted[name]}")
     return problems
 
 
 def _other_problems(parts: Any, given: Any, blocks: list[Place]) -> list[str]:
-    """Leaves outside the blocks that only one of the trees has."""
+    """Leaves outside the blocks that only one of the trees has, or of another shape."""
     inside = {(*place.path, place.name) for place in blocks}
     fused = {(*place.path, leaf) for place in blocks for leaf in ("kernel", "bias")}
     problems = []
     for name in dict.fromkeys([*parts, *given]):
-        have = _outside(parts.get(name, {}), inside)
-        want = {path for path, _ in find.leaf_paths(given.get(name, {})) if path not in fused}
-        label = () if name is None else (name,)
-        problems += [f"{find.text((*label, *p))}: missing in the deploy tree" for p in have - want]
-        problems += [f"{find.text((*label, *p))}: only in the deploy tree" for p in want - have]
-    return sorted(problems)
-
-
-def _outside(tree: Any, inside: set[Path]) -> set[Path]:
-    paths = {path for path, _ in find.leaf_paths(tree)}
-    return {p for p in paths if not any(p[: len(i)] == i for i in inside)}
+        have = {
+            path: leaf
+            for path, leaf in find.leaf_paths(parts.get(name, {}))
+            if not any(path[: len(node)] == node for node in inside)
+        }
+        want = {p: leaf for p, leaf in find.leaf_paths(given.get(name, {})) if p not in fused}
+        for path in sorted(have.keys() | want.keys(), key=str):
+            where = find.text(path if name is None else (name, *path))
+            if path not in want:
+                problems.append(f"{where}: missing in the deploy tree")
+            elif path not in have:
+                problems.append(f"{where}: only in the deploy tree")
+            elif jnp.shape(have[path]) != jnp.shape(want[path]):
+                shapes = jnp.shape(want[path]), jnp.shape(have[path])
+                problems.append(f"{where}: has shape {shapes[0]}, expected {shapes[1]}")
+    return problems
 
 
 def _update(new: Mapping[str, Any]) -> Any:
     def change(node: dict[Any, Any]) -> dict[Any, Any]:
         return {
-            key: _update(new[key])(value) if isinstance(value, dict) else new.get(key, value)
+            key: _update(new.get(key, {}))(value)
+            if isinstance(value, dict)
+            else new.get(key, value)
             for key, value in node.items()
         }
 

@@ -1,0 +1,41 @@
+"""Folding one block on its arrays: compiled once for all blocks of the same shapes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from repjax.branches import Branch
+from repjax.branches.branch import get
+from repjax.trees.problems import Block
+from repjax.trees.sharding import keep, sharding_of
+
+
+def fold(block: Block) -> tuple[jax.Array, jax.Array | None]:
+    """Kernel and bias of the one convolution that a block is in inference.
+
+    Both have the type of the block's largest kernel, and its sharding.
+    """
+    arrays = block.place.arrays
+    paths = [path for path in block.branch.leaves() if path[-1] == "kernel"]
+    main = max((get(arrays, *path) for path in paths), key=lambda leaf: leaf.size)
+    dtype = jax.dtypes.canonicalize_dtype(main.dtype)
+    run = functools.partial(_fold, block.branch, block.inputs, block.groups, block.dims, dtype)
+    taps = [axis.taps for axis in block.branch.axes(block.dims)]
+    features = block.branch.channels(arrays, block.inputs, block.groups, [])
+    shapes = [(*taps, block.inputs // block.groups, features), (features,)]
+    shardings = [sharding_of(main, shape) for shape in shapes[: 1 + block.branch.has_bias]]
+    kernel, *bias = keep(run, shardings, arrays)
+    return kernel, bias[0] if bias else None
+
+
+# Inlined under an outer jit, one program for all blocks of the same shapes outside of it.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), inline=True)
+def _fold(
+    branch: Branch, inputs: int, groups: int, dims: int, dtype: Any, arrays: Mapping[str, Any]
+) -> list[jax.Array]:
+    conv = branch.fold(arrays, inputs, groups, dims).astype(dtype)
+    return [conv.kernel] if conv.bias is None else [conv.kernel, conv.bias]
