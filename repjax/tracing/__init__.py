@@ -2,8 +2,9 @@
 
 A program is read as a graph of data and weights (`graph`, `expressions`); rules say which
 operations are linear (`rules*`) on axes whose meaning is inferred (`axes`); linear values
-become forms (`maps`), grouped where that is exact and not dearer (`regions`, `cost`); a plan
-(`plan`, `naming`) replays the rest (`replay`) and is told in words (`report`).
+become maps and forms (`vectors`, `maps`, `forms`), grouped where that is exact and not
+dearer (`regions`, `cost`); a plan (`plan`, `naming`, `loops`) replays the rest (`replay`)
+and is told in words (`report`, `reasons`).
 """
 
 from repjax.tracing import rules_elementwise as _elementwise
@@ -11,7 +12,8 @@ from repjax.tracing import rules_moves as _moves
 from repjax.tracing import rules_windows as _windows
 from repjax.tracing.fused import Fused, fuse
 from repjax.tracing.programs import count_operations
-from repjax.tracing.report import Kept, Region, Report
+from repjax.tracing.reasons import Kept
+from repjax.tracing.report import Region, Report
 
 __all__ = ["Fused", "Kept", "Region", "Report", "count_operations", "fuse"]
 
