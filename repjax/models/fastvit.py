@@ -1,0 +1,214 @@
+"""FastViT: a stem of MobileOne blocks, stages of mixers or attention, patch embeddings between."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from repjax.blocks.block import gelu
+from repjax.blocks.fastvit import PatchEmbed, RepCPE
+from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
+from repjax.blocks.mobileone import MobileOneBlock
+from repjax.blocks.squeeze_excite import rounded_width
+from repjax.models.initialisers import small_normal
+from repjax.models.network import Network, Preprocessing
+from repjax.models.registry import register_model
+
+PREPROCESSING = Preprocessing(input_size=(256, 256), crop=0.9, interpolation="bicubic")
+
+
+@dataclasses.dataclass(frozen=True)
+class FastViTConfig:
+    """Sizes of a FastViT.
+
+    Args:
+        depths: blocks per stage.
+        widths: channels per stage; the stem has those of the first.
+        ratios: hidden channels of the feed-forward networks per channel, per stage.
+        token_mixers: "repmixer" or "attention", per stage.
+        position_kernels: size of the positional encoding before the blocks of a stage; None
+            leaves it out.
+        downsamples: whether a stage begins with a patch embedding; one that changes the
+            number of channels always does.
+        mixer_kernel: kernel size of `RepMixer`.
+        patch_kernel: kernel size of the patch embeddings.
+        patch_strides: their strides.
+        patch_squeeze_excite: whether there is a gate in them, per stage.
+        patch_activation: whether there is a GELU in them; the published networks have none.
+        stem_scale: whether the blocks of the stem have 1x1 branches.
+        layer_scale: initial value of all layer scales; None leaves them out.
+        head_features: channels of each head of the attention.
+        head_ratio: channels of the last convolution per channel of the last stage.
+        squeeze_excite_divisor: 0 rounds the hidden channels of its gate, a sixteenth, down to
+            a whole number; otherwise to the nearest multiple (timm's way, with 1).
+        drop_path: rate of stochastic depth of the last block, rising linearly from 0.
+        preprocessing: of the images that published weights were trained on.
+    """
+
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    ratios: tuple[float, ...] = (4, 4, 4, 4)
+    token_mixers: tuple[str, ...] = ("repmixer",) * 4
+    position_kernels: tuple[int | None, ...] = (None,) * 4
+    downsamples: tuple[bool, ...] = (False, True, True, True)
+    mixer_kernel: int = 3
+    patch_kernel: int = 7
+    patch_strides: int = 2
+    patch_squeeze_excite: tuple[bool, ...] = (False,) * 4
+    patch_activation: bool = False
+    stem_scale: bool = True
+    layer_scale: float | None = 1e-5
+    head_features: int = 32
+    head_ratio: float = 2.0
+    squeeze_excite_divisor: int = 0
+    drop_path: float = 0.0
+    preprocessing: Preprocessing = PREPROCESSING
+
+    def downsampled(self, stage: int) -> bool:
+        """Whether the stage of that number, from 0, begins with a patch embedding."""
+        before = self.widths[max(stage - 1, 0)]
+        return self.downsamples[stage] or before != self.widths[stage]
+
+    @property
+    def head_width(self) -> int:
+        """Channels of the last convolution."""
+        return int(self.widths[-1] * self.head_ratio)
+
+    @property
+    def squeeze_excite(self) -> int:
+        """Hidden channels of its gate."""
+        hidden, divisor = self.head_width / 16, self.squeeze_excite_divisor
+        return rounded_width(hidden, divisor, round_limit=0) if divisor else int(hidden)
+
+
+class FastViT(Network):
+    """FastViT: stem, four stages, a last depthwise convolution with a gate, mean, linear head.
+
+    Raises:
+        ValueError: a token mixer that is neither "repmixer" nor "attention".
+
+    Source: Vasu et al., FastViT: A Fast Hybrid Vision Transformer using Structural
+    Reparameterization, ICCV 2023.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> config = FastViTConfig(depths=(1, 1, 1, 1), widths=(4, 4, 8, 8), ratios=(1, 1, 1, 1))
+        >>> model = FastViT(config=config, num_classes=5)
+        >>> shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((64, 64, 3)))
+        >>> shapes["params"]["head"]["kernel"].shape
+        (16, 5)
+    """
+
+    config: FastViTConfig = FastViTConfig()
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool = False, *, features: bool = False
+    ) -> jax.Array | tuple[jax.Array, ...]:
+        """Images (batch..., height, width, channels) to logits, or to the stages' outputs."""
+        self.check(x)
+        config = self.config
+        width = config.widths[0]
+        x = self._mobileone("stem0", width, strides=2, scale=config.stem_scale)(x, train)
+        second = {"strides": 2, "groups": width, "scale": config.stem_scale}
+        x = self._mobileone("stem1", width, **second)(x, train)
+        x = self._mobileone("stem2", width, kernel_size=1)(x, train)
+        outputs = []
+        total, done = sum(config.depths), 0
+        for stage, depth in enumerate(config.depths):
+            x = self._enter(stage, x, train)
+            for index in range(depth):
+                drop_path = config.drop_path * done / max(total - 1, 1)
+                x = self._block(stage, index, drop_path)(x, train)
+                done += 1
+            outputs.append(x)
+        if features:
+            return tuple(outputs)
+        x = self._mobileone(
+            "last", config.head_width, groups=x.shape[-1], squeeze_excite=config.squeeze_excite
+        )(x, train)
+        precision: Any = self.precision
+        head = nn.Dense(
+            self.num_classes,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            precision=precision,
+            kernel_init=small_normal,
+            name="head",
+        )
+        logits: jax.Array = head(x.mean(axis=(-3, -2)))
+        return logits
+
+    def _mobileone(self, name: str, width: int, **fields: Any) -> MobileOneBlock:
+        return MobileOneBlock(
+            width,
+            **fields,
+            activation=gelu,
+            **self.common,
+            name=name,
+        )
+
+    def _enter(self, stage: int, x: jax.Array, train: bool) -> jax.Array:
+        """What stands before the blocks of a stage."""
+        config = self.config
+        if config.downsampled(stage):
+            x = PatchEmbed(
+                config.widths[stage],
+                kernel_size=config.patch_kernel,
+                strides=config.patch_strides,
+                squeeze_excite=config.patch_squeeze_excite[stage],
+                activation=config.patch_activation,
+                **self.common,
+                name=f"stage{stage + 1}_downsample",
+            )(x, train)
+        kernel = config.position_kernels[stage]
+        if kernel is not None:
+            x = RepCPE(kernel, **self.common, name=f"stage{stage + 1}_position")(x, train)
+        return x
+
+    def _block(self, stage: int, index: int, drop_path: float) -> RepMixerBlock | AttentionBlock:
+        config = self.config
+        fields = {
+            "ratio": config.ratios[stage],
+            "layer_scale": config.layer_scale,
+            "drop_path": drop_path,
+            "name": f"stage{stage + 1}_block{index}",
+            **self.common,
+        }
+        if config.token_mixers[stage] == "repmixer":
+            return RepMixerBlock(config.mixer_kernel, **fields)
+        if config.token_mixers[stage] == "attention":
+            return AttentionBlock(head_features=config.head_features, **fields)
+        raise ValueError(
+            f"token mixer of stage {stage + 1}: found {config.token_mixers[stage]!r}, expected "
+            "'repmixer' or 'attention'"
+        )
+
+
+_TINY = FastViTConfig(ratios=(3, 3, 3, 3))
+_ATTENTIVE = FastViTConfig(
+    token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
+    position_kernels=(None, None, None, 7),
+)
+_DEEP = dataclasses.replace(
+    _ATTENTIVE,
+    depths=(6, 6, 18, 6),
+    layer_scale=1e-6,
+    preprocessing=dataclasses.replace(PREPROCESSING, crop=0.95),
+)
+
+CONFIGS = {
+    "fastvit_t8": dataclasses.replace(_TINY, depths=(2, 2, 4, 2), widths=(48, 96, 192, 384)),
+    "fastvit_t12": _TINY,
+    "fastvit_s12": FastViTConfig(),
+    "fastvit_sa12": _ATTENTIVE,
+    "fastvit_sa24": dataclasses.replace(_ATTENTIVE, depths=(4, 4, 12, 4)),
+    "fastvit_sa36": _DEEP,
+    "fastvit_ma36": dataclasses.replace(_DEEP, widths=(76, 152, 304, 608)),
+}
+
+for _name, _sizes in CONFIGS.items():
+    register_model(_name, FastViT, _sizes)

@@ -1,0 +1,134 @@
+"""MobileOne: pairs of a depthwise 3x3 and a pointwise block in five stages, a linear head."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from repjax.blocks.mobileone import MobileOneBlock
+from repjax.blocks.squeeze_excite import rounded_width
+from repjax.models.initialisers import uniform_kernel
+from repjax.models.network import IMAGENET, Network, Preprocessing
+from repjax.models.registry import register_model
+
+BASE_WIDTHS = (64, 128, 256, 512)
+
+
+@dataclasses.dataclass(frozen=True)
+class MobileOneConfig:
+    """Sizes of a MobileOne.
+
+    Args:
+        depths: pairs of blocks per stage, without the stem.
+        widths: channels per stage.
+        stem_width: channels of the stem; None is the first stage's, 64 at most.
+        kernel_size: of the depthwise blocks and the stem.
+        copies: branches of a block's largest kernel; the stem has one.
+        squeeze_excite_blocks: how many pairs at the end of each stage have squeeze-excites.
+        squeeze_excite: their hidden channels as a fraction.
+        squeeze_excite_divisor: 0 rounds these down to a whole number; otherwise they are
+            rounded to a multiple (timm's way, with 8).
+        preprocessing: of the images that published weights were trained on.
+    """
+
+    depths: tuple[int, ...] = (2, 8, 10, 1)
+    widths: tuple[int, ...] = (48, 128, 256, 1024)
+    stem_width: int | None = None
+    kernel_size: int = 3
+    copies: int = 1
+    squeeze_excite_blocks: tuple[int, ...] = (0, 0, 0, 0)
+    squeeze_excite: float = 1 / 16
+    squeeze_excite_divisor: int = 0
+    preprocessing: Preprocessing = IMAGENET
+
+    def hidden(self, width: float) -> int:
+        """Hidden channels of a squeeze-excite, from their wanted number; 0 stays 0."""
+        if not width or not self.squeeze_excite_divisor:
+            return int(width)
+        return rounded_width(width, self.squeeze_excite_divisor, round_limit=0.0)
+
+
+class MobileOne(Network):
+    """MobileOne: stem and four stages, each beginning with strides of 2; mean; linear head.
+
+    Source: Vasu et al., MobileOne: An Improved One Millisecond Mobile Backbone, CVPR 2023.
+
+    Example:
+        >>> import jax.numpy as jnp, repjax
+        >>> model = MobileOne(config=MobileOneConfig((1, 1, 1, 1), (4, 4, 8, 8)), num_classes=5)
+        >>> x = jnp.ones((32, 32, 3))
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), x)
+        >>> deployed = jax.eval_shape(repjax.fuse_params, variables)
+        >>> jax.eval_shape(model.deploy().apply, deployed, x).shape
+        (5,)
+    """
+
+    config: MobileOneConfig = MobileOneConfig()
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool = False, *, features: bool = False
+    ) -> jax.Array | tuple[jax.Array, ...]:
+        """Images (batch..., height, width, channels) to logits, or to the stages' outputs."""
+        self.check(x)
+        config = self.config
+        size = config.kernel_size
+
+        def block(name: str, width: int, size: int, **more: Any) -> MobileOneBlock:
+            return MobileOneBlock(
+                width, size, kernel_init=uniform_kernel, name=name, **more, **self.common
+            )
+
+        stem = config.stem_width or min(64, config.widths[0])
+        x = block("stem", stem, size, strides=2)(x, train)
+        outputs = [x]
+        stages = zip(config.depths, config.widths, config.squeeze_excite_blocks, strict=True)
+        for stage, (depth, width, gated) in enumerate(stages, 1):
+            for index in range(depth):
+                fraction = config.squeeze_excite if index >= depth - gated else 0.0
+                inputs = x.shape[-1]
+                x = block(
+                    f"stage{stage}_block{index}_depthwise",
+                    inputs,
+                    size,
+                    strides=1 if index else 2,
+                    groups=inputs,
+                    copies=config.copies,
+                    squeeze_excite=config.hidden(inputs * fraction),
+                )(x, train)
+                x = block(
+                    f"stage{stage}_block{index}_pointwise",
+                    width,
+                    1,
+                    copies=config.copies,
+                    squeeze_excite=config.hidden(width * fraction),
+                )(x, train)
+            outputs.append(x)
+        return tuple(outputs) if features else self.linear_head(x.mean(axis=(-3, -2)))
+
+
+def widths(*multipliers: float) -> tuple[int, ...]:
+    """Channels per stage from the published multipliers of 64, 128, 256 and 512.
+
+    Example:
+        >>> widths(0.75, 1, 1, 2)
+        (48, 128, 256, 1024)
+    """
+    return tuple(int(base * m) for base, m in zip(BASE_WIDTHS, multipliers, strict=True))
+
+
+CONFIGS = {
+    "mobileone_s0": MobileOneConfig(widths=widths(0.75, 1, 1, 2), copies=4),
+    "mobileone_s1": MobileOneConfig(widths=widths(1.5, 1.5, 2, 2.5)),
+    "mobileone_s2": MobileOneConfig(widths=widths(1.5, 2, 2.5, 4)),
+    "mobileone_s3": MobileOneConfig(widths=widths(2, 2.5, 3, 4)),
+    "mobileone_s4": MobileOneConfig(
+        widths=widths(3, 3.5, 3.5, 4), squeeze_excite_blocks=(0, 0, 5, 1)
+    ),
+}
+
+for _name, _sizes in CONFIGS.items():
+    register_model(_name, MobileOne, _sizes)

@@ -1,0 +1,110 @@
+"""What every network is: a Linen module with a configuration and a deploy twin."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from repjax.models.initialisers import uniform_bias, uniform_kernel
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How the images were prepared that published weights were trained on.
+
+    Args:
+        input_size: height and width after the crop, in pixels.
+        mean: per channel, of values from 0 to 1.
+        std: per channel.
+        crop: fraction of the resized image that the centre crop keeps.
+        interpolation: of the resize.
+    """
+
+    input_size: tuple[int, int] = (224, 224)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+
+
+IMAGENET = Preprocessing()
+
+
+class Network(nn.Module):
+    """Fields and methods that all networks share; a subclass adds its `config` and `__call__`.
+
+    ``model.apply(variables, images)`` is inference on (batch..., height, width, channels),
+    without batch axes too; ``train=True, mutable=["batch_stats"]`` trains.
+    ``model.apply(variables, images, method="features")`` returns the outputs of the stages.
+
+    Args:
+        num_classes: outputs of the head.
+        in_channels: channels of the images.
+        momentum: of the running statistics; PyTorch's 0.1 is 0.9 here.
+        axis_name: mapped axis over which batch statistics are averaged.
+        dtype: compute type; None promotes.
+        param_dtype: type of the parameters.
+        precision: of the convolutions.
+        deployed: be the deploy twin.
+    """
+
+    num_classes: int = 1000
+    in_channels: int = 3
+    momentum: float = 0.9
+    axis_name: str | None = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    precision: lax.PrecisionLike = None
+    deployed: bool = False
+
+    def deploy(self) -> Network:
+        """The deploy twin: the same network with every block as one convolution."""
+        return self.clone(deployed=True)
+
+    def features(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        """The outputs of all stages, finest first, as a backbone gives them."""
+        outputs: tuple[jax.Array, ...] = self(x, train, features=True)
+        return outputs
+
+    def linear_head(self, x: jax.Array) -> jax.Array:
+        """A linear map to the classes, in the node `head`, as PyTorch initialises one."""
+        precision: Any = self.precision
+        logits: jax.Array = nn.Dense(
+            self.num_classes,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            precision=precision,
+            kernel_init=uniform_kernel,
+            bias_init=uniform_bias(x.shape[-1]),
+            name="head",
+        )(x)
+        return logits
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The fields that every block takes as well, as keyword arguments."""
+        return {
+            "momentum": self.momentum,
+            "axis_name": self.axis_name,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "precision": self.precision,
+            "deployed": self.deployed,
+        }
+
+    def check(self, x: jax.Array) -> None:
+        """Refuse images of another number of channels."""
+        if x.ndim < 3 or x.shape[-1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes (batch..., height, width, {self.in_channels}), "
+                f"found {x.shape}; in_channels= makes it take others"
+            )

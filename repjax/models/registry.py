@@ -1,0 +1,116 @@
+"""Networks by name: `create`, `names`, and how a family registers its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from jax.typing import DTypeLike
+
+from repjax.models.network import Network
+
+_MODELS: dict[str, tuple[type[Network], Any]] = {}
+
+
+def register_model(name: str, network: type[Network], config: Any) -> None:
+    """Make a network known by name, at import time.
+
+    Args:
+        name: published name in snake case.
+        network: a `Network` with a field `config`.
+        config: a frozen dataclass of sizes, with a field `preprocessing`.
+
+    Raises:
+        ValueError: the name is taken.
+
+    Example:
+        >>> from repjax.models.repvgg import CONFIGS, RepVGG
+        >>> register_model("repvgg_doctest", RepVGG, CONFIGS["repvgg_a0"])
+        >>> "repvgg_doctest" in names()
+        True
+        >>> del _MODELS["repvgg_doctest"]
+    """
+    if name in _MODELS:
+        raise ValueError(f"a network named {name!r} is known already")
+    _MODELS[name] = network, config
+
+
+def names() -> list[str]:
+    """Names of all networks.
+
+    Example:
+        >>> "repvgg_a0" in names()
+        True
+    """
+    return list(_MODELS)
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    deployed: bool = False,
+    dtype: DTypeLike | None = None,
+    drop_path: float | None = None,
+    **overrides: Any,
+) -> Network:
+    """A network by its published name.
+
+    Args:
+        name: one of `names()`.
+        num_classes: outputs of the head.
+        in_channels: channels of the images.
+        deployed: be the deploy twin, whose variables `repjax.fuse_params` makes.
+        dtype: compute type; None promotes.
+        drop_path: rate of stochastic depth in training at the last block; None is the
+            configuration's own.
+        **overrides: fields of the configuration (sizes: small versions of a network are made
+            this way) or of the module (`param_dtype`, `momentum`, `axis_name`, ...).
+
+    Raises:
+        ValueError: an unknown name, unknown overrides (all are listed), or a `drop_path` for
+            a family that has none.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> model = create("repvgg_a0", num_classes=10, depths=(1, 1, 1, 1))
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+        >>> variables["params"]["head"]["kernel"].shape
+        (1280, 10)
+    """
+    if name not in _MODELS:
+        close = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"no network is named {name!r}{hint} repjax.models.names() lists all")
+    network, config = _MODELS[name]
+    sizes = {field.name for field in dataclasses.fields(config)}
+    fields = {field.name for field in dataclasses.fields(network)} - {"name", "parent", "config"}
+    if drop_path is not None and "drop_path" in sizes:
+        overrides["drop_path"] = drop_path
+    elif drop_path:
+        raise ValueError(f"{name} has no drop path, found drop_path={drop_path}; leave it out")
+    unknown = sorted(set(overrides) - sizes - fields)
+    if unknown:
+        raise ValueError(
+            f"{name} knows no {', '.join(unknown)}; its configuration has "
+            f"{', '.join(sorted(sizes))}; the module has {', '.join(sorted(fields))}"
+        )
+    changes = {key: frozen(value) for key, value in overrides.items() if key in sizes}
+    rest = {key: value for key, value in overrides.items() if key not in sizes}
+    make: Callable[..., Network] = network  # a subclass, which has a config
+    return make(
+        config=dataclasses.replace(config, **changes),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        deployed=deployed,
+        dtype=dtype,
+        **rest,
+    )
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, all the way down, so that configurations stay hashable."""
+    return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value

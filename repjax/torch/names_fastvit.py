@@ -1,0 +1,247 @@
+"""Names of FastViT weights: the original repository and timm."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from repjax import algebra
+from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
+from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
+from repjax.models.fastvit import FastViT
+from repjax.torch.names import Names, Replacement, hwio, oihw, register_names
+from repjax.torch.names_mobileone import block_rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """What one naming calls the parts of a FastViT."""
+
+    mixed: str
+    pointwise: str
+    identity: str
+    large: str
+    fused_large: str
+    feed_forward: str
+    position: str
+    scale: str
+    reduce: str
+    expand: str
+
+
+ORIGINAL = Words(
+    mixed="rbr_conv",
+    pointwise="rbr_scale",
+    identity="rbr_skip",
+    large="lkb_origin",
+    fused_large="lkb_reparam",
+    feed_forward="convffn",
+    position="pe",
+    scale="layer_scale{}",
+    reduce="se.reduce",
+    expand="se.expand",
+)
+TIMM = Words(
+    mixed="conv_kxk",
+    pointwise="conv_scale",
+    identity="identity",
+    large="large_conv",
+    fused_large="reparam_conv",
+    feed_forward="mlp",
+    position="pos_enc",
+    scale="layer_scale{}.gamma",
+    reduce="se.fc1",
+    expand="se.fc2",
+)
+
+
+def mixer_rules(words: Words) -> dict[str, str]:
+    """Rules of a `RepMixer`: its 1x1 branch is the large one where nothing is larger."""
+    scaled, bare = r"conv/y=identity\+scale[^/]*/sum", r"conv/y=identity\+norm[^/]*"
+    only1x1 = r"conv/y=identity\+(?:scale\()?norm\(conv1x1\)[^/]*(?:/sum)?"
+    either = r"conv/y=identity[^/]*(?:/sum)?"
+    return {
+        rf"{scaled}/scale": words.scale.format(""),
+        rf"{scaled}/identity_0/norm": f"mixer.{words.identity}",
+        rf"{scaled}/identity_1/norm": f"norm.{words.identity}",
+        rf"{bare}/identity_1/norm": f"mixer.{words.identity}",
+        rf"{bare}/identity_2/norm": f"norm.{words.identity}",
+        rf"{only1x1}/conv1x1/norm": f"mixer.{words.mixed}.0.bn",
+        rf"{only1x1}/conv1x1": f"mixer.{words.mixed}.0.conv",
+        rf"{either}/conv1x1/norm": f"mixer.{words.pointwise}.bn",
+        rf"{either}/conv1x1": f"mixer.{words.pointwise}.conv",
+        rf"{either}/conv\d+x\d+/norm": f"mixer.{words.mixed}.0.bn",
+        rf"{either}/conv\d+x\d+": f"mixer.{words.mixed}.0.conv",
+    }
+
+
+def patch_rules(words: Words) -> dict[str, str]:
+    """Rules of a `PatchEmbed`: the first of its two large kernels is the larger."""
+    first = r"large_kernel/conv/y=(?:norm\((conv\d+x\d+)\)\+[^/]*/\1|2\*[^/]*/conv\d+x\d+_0)"
+    return {
+        rf"{first}/norm": f"proj.0.{words.large}.bn",
+        first: f"proj.0.{words.large}.conv",
+        r"large_kernel/conv/y=[^/]*/conv[^/]*/norm": "proj.0.small_conv.bn",
+        r"large_kernel/conv/y=[^/]*/conv[^/]*": "proj.0.small_conv.conv",
+        r"large_kernel/conv": f"proj.0.{words.fused_large}",
+        r"pointwise": "proj.1",
+    }
+
+
+def metaformer_rules(words: Words, scale: str = "") -> dict[str, str]:
+    """Rules of a `RepMixerBlock`, or with numbers on its scales of an `AttentionBlock`."""
+    return {
+        r"token_mixer": "token_mixer",
+        r"feed_forward/depthwise/y=[^/]*/norm": f"{words.feed_forward}.conv.bn",
+        r"feed_forward/depthwise(?:/y=[^/]*)?": f"{words.feed_forward}.conv.conv",
+        r"feed_forward/pointwise1": f"{words.feed_forward}.fc1",
+        r"feed_forward/pointwise2/y=[^/]*/scale": words.scale.format(scale),
+        r"feed_forward/pointwise2(?:/y=[^/]*)?": f"{words.feed_forward}.fc2",
+        r"query_key_value/y=[^/]*/norm": "norm",
+        r"query_key_value/y=[^/]*/identity/norm": "norm",
+        r"query_key_value(?:/y=[^/]*/conv1x1)?": "token_mixer.qkv",
+        r"project/y=[^/]*/scale": words.scale.format("_1"),
+        r"project(?:/y=[^/]*)?": "token_mixer.proj",
+    }
+
+
+def position_rules(words: Words) -> dict[str, str]:
+    """Rules of a `RepCPE`."""
+    return {r"conv/y=conv\d+x\d+\[bias\]\+identity/conv\d+x\d+": words.position}
+
+
+def every_rule(words: Words) -> dict[str, str]:
+    """Rules of all blocks, those of special equations first."""
+    mobileone = block_rules(
+        words.mixed, words.pointwise, words.identity, words.reduce, words.expand
+    )
+    return {
+        **position_rules(words),
+        **mixer_rules(words),
+        **patch_rules(words),
+        **metaformer_rules(words),
+        **mobileone,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class FastViTNames(Names):
+    """Names of FastViT, whose official deploy form keeps norms and scales that ours folds."""
+
+    words: Words = ORIGINAL
+
+    def deploy_form(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state with layer scales in the map before, norms in the map behind them."""
+        folded = super().deploy_form(state)
+        ffn = f"{self.words.feed_forward}.fc2"
+        for number, conv in (("", ffn), ("_2", ffn), ("_1", "token_mixer.proj")):
+            scale = self.words.scale.format(number)
+            for prefix in _prefixes(state, scale, f"{conv}.weight"):
+                vector = wide(folded.pop(prefix + scale)).ravel()
+                _compose(folded, prefix + conv, after=algebra.channel_affine(vector))
+        for prefix in _prefixes(state, "norm.running_var", "token_mixer.qkv.weight"):
+            leaves = ("running_mean", "running_var", "weight", "bias")
+            vectors = [wide(folded.pop(f"{prefix}norm.{leaf}")) for leaf in leaves]
+            norm = algebra.batch_norm(*vectors, epsilon=self.epsilon)
+            _compose(folded, f"{prefix}token_mixer.qkv", before=norm)
+        return folded
+
+
+def wide(array: Any) -> np.ndarray:
+    """As float64, so that nothing is rounded before the model's type is known."""
+    return np.asarray(array).astype(np.float64)
+
+
+def _prefixes(state: Mapping[str, Any], *suffixes: str) -> list[str]:
+    """Where all names exist: the beginnings common to them."""
+    found = [name.removesuffix(suffixes[0]) for name in state if name.endswith(suffixes[0])]
+    whole = [prefix for prefix in found if not prefix or prefix.endswith(".")]
+    return [prefix for prefix in whole if all(prefix + suffix in state for suffix in suffixes)]
+
+
+def _compose(
+    state: dict[str, Any],
+    name: str,
+    before: algebra.Conv | None = None,
+    after: algebra.Conv | None = None,
+) -> None:
+    weight, bias = wide(state[f"{name}.weight"]), state.get(f"{name}.bias")
+    kernel = hwio(weight.reshape(*weight.shape[:2], 1, 1))
+    conv = algebra.Conv(kernel, None if bias is None else wide(bias))
+    conv = conv if before is None else algebra.compose(before, conv)
+    conv = conv if after is None else algebra.compose(conv, after)
+    state[f"{name}.weight"] = oihw(np.asarray(conv.kernel)).reshape(weight.shape)
+    state[f"{name}.bias"] = np.asarray(conv.bias)
+
+
+def names(words: Words, rules: Mapping[str, Replacement]) -> FastViTNames:
+    """A table whose deploy form keeps the norm of the feed-forward networks."""
+    kept = {rf"((?:.*\.)?{words.feed_forward}\.conv)\.conv": r"\1.bn"}
+    return FastViTNames(rules, kept_norms=kept, words=words)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the parts of one stage lie; `blocks` ends before the number of the block."""
+
+    blocks: str
+    downsample: str
+    position: str
+
+
+def network(words: Words, model: FastViT, places: list[Place], **ends: str) -> FastViTNames:
+    """A table for a network, given the places of its stages, its stem, its last block and head."""
+    rules: dict[str, Replacement] = {r"stem(\d)": rf"{ends['stem']}.\1"}
+    mixers = model.config.token_mixers
+    for stage, (place, mixer) in enumerate(zip(places, mixers, strict=True), 1):
+        name, block = f"stage{stage}", rf"{place.blocks}.\1"
+        if mixer == "attention":
+            second = rf"{block}.{words.scale.format('_2')}"
+            rules[rf"{name}_block(\d+)/feed_forward/pointwise2/y=[^/]*/scale"] = second
+        rules[rf"{name}_block(\d+)"] = block
+        for linear, ours in ((words.reduce, "reduce"), (words.expand, "expand")):
+            gate = f"{place.downsample}.proj.0.{linear}"
+            rules[f"{name}_downsample/squeeze_excite/{ours}"] = gate
+        rules[f"{name}_downsample"] = place.downsample
+        rules[f"{name}_position"] = place.position
+    rules |= {"last": ends["last"], "head": ends["head"]}
+    return names(words, rules | every_rule(words))
+
+
+def original(model: FastViT) -> FastViTNames:
+    """Stages, patch embeddings and positional encodings are numbered through."""
+    config = model.config
+    number, places = 0, []
+    for stage in range(len(config.depths)):
+        downsample = number
+        position = downsample + config.downsampled(stage)
+        number = position + (config.position_kernels[stage] is not None)
+        places.append(Place(f"network.{number}", f"network.{downsample}", f"network.{position}"))
+        number += 1
+    return network(ORIGINAL, model, places, stem="patch_embed", last="conv_exp", head="head")
+
+
+def timm(model: FastViT) -> FastViTNames:
+    """Every stage holds its patch embedding, positional encoding and blocks."""
+    stages = [f"stages.{stage}" for stage in range(len(model.config.depths))]
+    places = [Place(f"{s}.blocks", f"{s}.downsample", f"{s}.pos_emb") for s in stages]
+    return network(TIMM, model, places, stem="stem", last="final_conv", head="head.fc")
+
+
+register_names(FastViT, original=original, timm=timm)
+for _module, _rules in (
+    (RepMixer, mixer_rules),
+    (RepCPE, position_rules),
+    (PatchEmbed, every_rule),
+    (RepMixerBlock, every_rule),
+    (AttentionBlock, lambda words: every_rule(words) | metaformer_rules(words, "_2")),
+):
+    _fused = {"conv": "reparam_conv"}
+    register_names(
+        _module,
+        original=names(ORIGINAL, _rules(ORIGINAL) | _fused),
+        timm=names(TIMM, _rules(TIMM) | _fused),
+    )

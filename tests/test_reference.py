@@ -1,0 +1,123 @@
+"""Conformance to the official PyTorch implementations: one test per file of reference data.
+
+The files are those of the folder named by `REPJAX_REFERENCE` (default: the shipped ones).
+Each is driven by its `meta` alone: a builder makes the model from class and constructor, and
+states how many convolutions and norms its deploy form must have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import repjax
+from repjax.torch import load
+from tests.models.counting import equations
+from tests.reference_builders import builders
+
+FOLDER = Path(os.environ.get("REPJAX_REFERENCE", Path(__file__).parent / "reference"))
+FILES = sorted(FOLDER.glob("*.npz"))
+TOLERANCE = 1e-9  # of the largest output
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """One file of reference data, in our layout."""
+
+    meta: dict[str, Any]
+    state: dict[str, np.ndarray]
+    deploy: dict[str, np.ndarray]
+    input: np.ndarray
+    output: np.ndarray
+    deploy_output: np.ndarray | None
+
+
+def read(path: Path) -> Reference:
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    meta = json.loads(str(arrays["meta"]))
+    state = {k.removeprefix("state/"): v for k, v in arrays.items() if k.startswith("state/")}
+    deploy = {k.removeprefix("deploy/"): v for k, v in arrays.items() if k.startswith("deploy/")}
+    deploy |= {key: state[key] for key in meta.get("deploy_keys_equal_to_state", ())}
+    outputs = [arrays.get(name) for name in ("output", "deploy_output")]
+    truth, deployed = (None if array is None else nhwc(array) for array in outputs)
+    return Reference(meta, state, deploy, nhwc(arrays["input"]), truth, deployed)
+
+
+def nhwc(array: np.ndarray) -> np.ndarray:
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def assert_equal(found: Any, wanted: np.ndarray) -> None:
+    assert found.dtype == np.float64
+    assert found.shape == wanted.shape
+    assert np.abs(np.asarray(found) - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+
+
+def count(apply: Any, variables: Any, x: Any, name: str) -> int:
+    """How often a primitive stands in a program, calls inlined."""
+    program = jax.make_jaxpr(apply)(variables, x).jaxpr
+    return sum(equation.primitive.name == name for equation in equations(program))
+
+
+def compiled(apply: Any, variables: Any, x: Any) -> Any:
+    """A program compiled in little time, and not for speed."""
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(apply).lower(variables, x).compile(compiler_options=options)
+
+
+def norms(variables: Any) -> int:
+    flat = traverse_util.flatten_dict(variables.get("batch_stats", {}))
+    return sum(path[-1] == "mean" for path in flat)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_conforms(path: Path, x64: None) -> None:
+    reference = read(path)
+    meta = reference.meta
+    if meta["kind"] == "trajectory":
+        pytest.skip("an optimiser trajectory, not a network: see the training tests")
+    case = builders()[meta["family"], meta["class"]](meta)
+    x = jnp.asarray(reference.input, jnp.float64)
+    model, twin = case.model, case.model.deploy()
+    variables = load(model, reference.state, naming=case.naming, inputs=x)
+    assert_equal(compiled(model.apply, variables, x)(variables, x), reference.output)
+
+    deployed = repjax.fuse_params(variables)
+    shapes = jax.eval_shape(twin.init, jax.random.key(0), x)
+    assert jax.tree.map(as_shape, deployed) == jax.tree.map(as_shape, shapes)
+    run = compiled(twin.apply, deployed, x)
+    assert_equal(run(deployed, x), reference.output)
+    assert count(twin.apply, deployed, x, "conv_general_dilated") == case.convolutions
+    assert norms(deployed) == case.norms
+
+    if hasattr(repjax, "fuse"):
+        fused = repjax.fuse(model.apply, variables, x)
+        run_fused = compiled(fused.apply, fused.params, x)
+        assert_equal(run_fused(fused.params, x), reference.output)
+        assert count(fused.apply, fused.params, x, "conv_general_dilated") <= case.convolutions
+        assert count(fused.apply, fused.params, x, "rsqrt") <= case.norms
+
+    if not meta["peer_fuse_wrong"]:
+        assert_equal(run(deployed, x), reference.deploy_output)
+        if case.loads_deploy:
+            official = load(model, reference.deploy, naming=case.naming, inputs=x)
+            assert jax.tree.map(as_shape, official) == jax.tree.map(as_shape, shapes)
+            assert_equal(run(official, x), reference.deploy_output)
+
+
+def as_shape(leaf: Any) -> tuple[Any, ...]:
+    return leaf.shape, str(leaf.dtype)
+
+
+def test_there_are_files() -> None:
+    assert FILES, f"no reference data in {FOLDER}"
