@@ -1,21 +1,40 @@
 """repjax: structural re-parameterization for JAX and Flax, exact or refused."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from repjax import algebra, blocks, branches
 from repjax._verify import Verification, verify
 from repjax.algebra import NotFusableError
+from repjax.tracing import Fused, Report, fuse
 from repjax.tracing.programs import count_operations
 from repjax.trees import MalformedTreeError, fuse_params, register, unfuse_params
 
+if TYPE_CHECKING:
+    from repjax import models, torch
+
 __all__ = [
+    "Fused",
     "MalformedTreeError",
     "NotFusableError",
+    "Report",
     "Verification",
     "algebra",
     "blocks",
     "branches",
     "count_operations",
+    "fuse",
     "fuse_params",
+    "models",
     "register",
+    "torch",
     "unfuse_params",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`repjax.models` and `repjax.torch`, imported when first asked for."""
+    if name in ("models", "torch"):
+        return importlib.import_module(f"repjax.{name}")
+    raise AttributeError(f"module 'repjax' has no attribute {name!r}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from repjax.branches.grammar import PREFIX
+
 Path = tuple[str, ...]
 
 
@@ -36,8 +38,11 @@ def _words(key: Any) -> list[str]:
 
 
 def module_of(paths: Sequence[Path]) -> Path:
-    """The deepest module that holds all the leaves; that of the first if there is none."""
-    modules = [path[:-1] for path in paths]
+    """The deepest module that holds all the leaves; that of the first if there is none.
+
+    A node named by an equation is what a module holds before it is fused, so it is left out.
+    """
+    modules = [tuple(word for word in path[:-1] if not word.startswith(PREFIX)) for path in paths]
     common: list[str] = []
     for words in zip(*modules, strict=False):
         if len(set(words)) != 1:
