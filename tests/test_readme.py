@@ -11,13 +11,16 @@ def blocks():
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_python_blocks_run(capsys):
+def test_the_python_blocks_run(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
     names = {}
     for number, block in enumerate(blocks()):
         exec(compile(block, f"README block {number}", "exec"), names)
     printed = capsys.readouterr().out
     assert "8 → 4 convolutions" in printed
     assert "equal to rounding" in printed
+    report = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert report[1].strip() in printed
 
 
 def test_the_set_up_commands_are_the_two_agreed():
