@@ -80,6 +80,7 @@ class OREPABlock(_Merged):
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> variables = OREPABlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> for branch in list(variables["params"]["conv"])[0].split("+scale"):
         ...     print(branch)
@@ -115,6 +116,7 @@ class OREPAPointwiseBlock(_Merged):
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> variables = OREPAPointwiseBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
         >>> list(variables["params"]["conv"])
         ['y=norm(scale(conv1x1)+scale(conv1x1(conv1x1)))']
@@ -153,6 +155,7 @@ class OREPALargeBlock(_Merged):
     the same block with mirrored kernels from the second link on.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> block = OREPALargeBlock(4, kernel_size=7, branched=False)
         >>> list(block.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))["params"]["conv"])
         ['y=norm(conv3x3(conv3x3(conv3x3)))']
@@ -192,6 +195,7 @@ class OREPARepVGGBlock(_Merged):
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> block = OREPARepVGGBlock(4)
         >>> variables = block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])[0].split("+")[-2:]

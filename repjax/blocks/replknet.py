@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from repjax.blocks.block import Block, gelu
 from repjax.blocks.drop_path import DropPath
@@ -32,7 +31,7 @@ class ReparamLargeKernelConv(Block):
 
     Example:
         >>> block = ReparamLargeKernelConv(4, kernel_size=13, small_kernel_size=5)
-        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> x = jax.ShapeDtypeStruct((1, 8, 8, 4), "float32")
         >>> list(jax.eval_shape(block.init, jax.random.key(0), x)["params"]["conv"])
         ['y=norm(conv13x13)+norm(conv5x5)']
     """
@@ -82,7 +81,7 @@ class RepLKBlock(Block):
 
     Example:
         >>> block = RepLKBlock(kernel_size=7, small_kernel_size=3)
-        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> x = jax.ShapeDtypeStruct((1, 8, 8, 4), "float32")
         >>> sorted(jax.eval_shape(block.init, jax.random.key(0), x)["params"])
         ['large_kernel', 'pointwise1', 'pointwise2']
     """
@@ -122,7 +121,7 @@ class RepLKFeedForward(Block):
 
     Example:
         >>> block = RepLKFeedForward(ratio=2)
-        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> x = jax.ShapeDtypeStruct((1, 8, 8, 4), "float32")
         >>> variables = jax.eval_shape(block.init, jax.random.key(0), x)
         >>> list(variables["params"]["pointwise1"])
         ['y=norm(conv1x1(norm(identity)))']

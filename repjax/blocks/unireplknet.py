@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from repjax.blocks.block import Block, gelu
 from repjax.blocks.drop_path import DropPath
@@ -67,7 +68,7 @@ class DilatedReparamBlock(Block):
 
     Example:
         >>> block = DilatedReparamBlock(5)
-        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> x = jax.ShapeDtypeStruct((1, 8, 8, 4), "float32")
         >>> list(jax.eval_shape(block.init, jax.random.key(0), x)["params"]["conv"])
         ['y=norm(conv5x5)+norm(conv3x3)+norm(conv3x3[dilation=2])']
     """
@@ -115,7 +116,7 @@ class UniRepLKNetBlock(Block):
 
     Example:
         >>> block = UniRepLKNetBlock(7)
-        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> x = jax.ShapeDtypeStruct((1, 8, 8, 4), "float32")
         >>> variables = jax.eval_shape(block.init, jax.random.key(0), x)
         >>> list(variables["params"]["large_kernel"])
         ['y=norm(norm(conv7x7)+norm(conv5x5)+norm(conv3x3[dilation=2])+norm(conv3x3[dilation=3]))']
@@ -135,7 +136,7 @@ class UniRepLKNetBlock(Block):
         """Apply to data (batch..., height, width, channels)."""
         features = x.shape[-1]
         hidden = int(features * self.ffn_ratio)
-        bare = {"norm": None, "use_bias": False, "kernel_init": self.kernel_init}
+        bare: dict[str, Any] = {"norm": None, "use_bias": False, "kernel_init": self.kernel_init}
         y = x
         if self.kernel_size:
             name = "depthwise" if self.kernel_size in (3, 5) else "large_kernel"

@@ -54,7 +54,7 @@ class Sequence(Branch):
         second = self.second.resolve(dims, use_bias=use_bias)
         if not isinstance(second, Convolution | AveragePool | Sum):
             raise ValueError(
-                "the second of a Sequence has a kernel, is a pool or a sum; wrap norms and scales "
+                "the second of a Sequence has a kernel or is a sum; wrap norms and scales "
                 "around the Sequence itself, and a Sequence around its first, found "
                 f"{second.formula()}"
             )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from repjax import algebra
@@ -149,7 +150,7 @@ class AveragePool(_ChannelPreserving):
         lead = (1,) * (x.ndim - self.dims - 1)
         total: jax.Array = lax.reduce_window(
             x,
-            jnp.zeros((), x.dtype),
+            np.zeros((), x.dtype),  # a tracer here would have no gradient
             lax.add,
             window_dimensions=(*lead, *self._window, 1),
             window_strides=(*lead, *geometry.strides, 1),

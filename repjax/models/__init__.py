@@ -1,6 +1,7 @@
 """Networks made of blocks, one family a file; their configurations are data."""
 
-from repjax.models import fastvit, mobileone, repghost, replknet, repvgg, repvit, unireplknet
+from repjax.models import ecbsr, fastvit, mobileone, repghost, replknet, repvgg, repvit, unireplknet
+from repjax.models.ecbsr import ECBSR
 from repjax.models.fastvit import FastViT
 from repjax.models.mobileone import MobileOne
 from repjax.models.network import Network, Preprocessing
@@ -12,6 +13,7 @@ from repjax.models.repvit import RepViT
 from repjax.models.unireplknet import UniRepLKNet
 
 __all__ = [
+    "ECBSR",
     "FastViT",
     "MobileOne",
     "Network",
@@ -22,6 +24,7 @@ __all__ = [
     "RepViT",
     "UniRepLKNet",
     "create",
+    "ecbsr",
     "fastvit",
     "mobileone",
     "names",

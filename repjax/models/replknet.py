@@ -6,7 +6,6 @@ import dataclasses
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from repjax.blocks.repconv import RepConv
 from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward
@@ -14,6 +13,8 @@ from repjax.branches import Identity, KxK, Norm, Sequence
 from repjax.models.initialisers import uniform_bias, uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+
+PREPROCESSING = Preprocessing(interpolation="bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class RepLKNetConfig:
     ffn_ratio: float = 4.0
     drop_path: float = 0.3
     norm_features: bool = False
-    preprocessing: Preprocessing = Preprocessing(interpolation="bicubic")
+    preprocessing: Preprocessing = PREPROCESSING
 
 
 class RepLKNet(Network):
@@ -59,7 +60,7 @@ class RepLKNet(Network):
     Example:
         >>> from repjax import models
         >>> model = models.create("replknet_31b", widths=(8, 8, 8, 8), depths=(1, 1, 1, 1))
-        >>> x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        >>> x = jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), x)
         >>> jax.eval_shape(model.apply, variables, x).shape
         (1, 1000)

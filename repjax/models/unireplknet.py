@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from repjax.blocks.unireplknet import KERNEL_INIT, UniRepLKNetBlock
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+
+PREPROCESSING = Preprocessing(interpolation="bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class UniRepLKNetConfig:
     drop_path: float = 0.0
     head_init_scale: float = 1.0
     norm_features: bool = False
-    preprocessing: Preprocessing = Preprocessing(interpolation="bicubic")
+    preprocessing: Preprocessing = PREPROCESSING
 
 
 class UniRepLKNet(Network):
@@ -53,7 +55,7 @@ class UniRepLKNet(Network):
         >>> import functools
         >>> from repjax import models
         >>> model = models.create("unireplknet_a", widths=(8, 8, 8, 8), depths=(1, 1, 1, 1))
-        >>> x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        >>> x = jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), x)
         >>> features = functools.partial(model.apply, method="features")
         >>> [y.shape for y in jax.eval_shape(features, variables, x)]
@@ -80,14 +82,15 @@ class UniRepLKNet(Network):
         if features:
             return tuple(outputs)
         x = self._layer_norm("norm", x.mean(axis=(-3, -2)))
-        return nn.Dense(
-            self.num_classes,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=self.precision,
-            kernel_init=nn.initializers.normal(0.02 * config.head_init_scale),
-            name="head",
-        )(x)
+        init = nn.initializers.normal(0.02 * config.head_init_scale)
+        head = nn.Dense(self.num_classes, kernel_init=init, name="head", **self._types)
+        logits: jax.Array = head(x)
+        return logits
+
+    @property
+    def _types(self) -> dict[str, Any]:
+        """Types and precision, as Flax's own layers take them."""
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype, "precision": self.precision}
 
     def _downsample(self, name: str, x: jax.Array, width: int) -> jax.Array:
         """A 3x3 convolution with strides of 2 and a layer norm."""
@@ -96,11 +99,9 @@ class UniRepLKNet(Network):
             (3, 3),
             strides=2,
             padding=1,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=self.precision,
             kernel_init=KERNEL_INIT,
             name=f"{name}_conv",
+            **self._types,
         )(x)
         return self._layer_norm(f"{name}_norm", x)
 
@@ -129,20 +130,31 @@ class UniRepLKNet(Network):
         return x
 
 
-_SMALL = {"depths": (2, 2, 6, 2), "kernel_sizes": ((3,), (13,), (13,), (13,))}
-_TINY = {"depths": (3, 3, 18, 3), "kernel_sizes": ((3,), (13,), (13, 3), (13,))}
-_AT_384 = Preprocessing((384, 384), crop=1.0, interpolation="bicubic")
+_A = UniRepLKNetConfig((40, 80, 160, 320), (2, 2, 6, 2), ((3,), (13,), (13,), (13,)))
+_S = UniRepLKNetConfig((96, 192, 384, 768), (3, 3, 27, 3), ((3,), (13,), (13, 3, 3), (13,)))
+_AT_384 = dataclasses.replace(
+    _S, preprocessing=Preprocessing((384, 384), crop=1.0, interpolation="bicubic")
+)
+
+
+def _widened(config: UniRepLKNetConfig, width: int, **changes: Any) -> UniRepLKNetConfig:
+    """The same plan with another width; each stage doubles it."""
+    widths = tuple(width * 2**stage for stage in range(4))
+    return dataclasses.replace(config, widths=widths, **changes)
+
 
 CONFIGS = {
-    "unireplknet_a": UniRepLKNetConfig((40, 80, 160, 320), **_SMALL),
-    "unireplknet_f": UniRepLKNetConfig((48, 96, 192, 384), **_SMALL),
-    "unireplknet_p": UniRepLKNetConfig((64, 128, 256, 512), **_SMALL),
-    "unireplknet_n": UniRepLKNetConfig((80, 160, 320, 640), **_SMALL | {"depths": (2, 2, 8, 2)}),
-    "unireplknet_t": UniRepLKNetConfig((80, 160, 320, 640), **_TINY),
-    "unireplknet_s": UniRepLKNetConfig((96, 192, 384, 768)),
-    "unireplknet_b": UniRepLKNetConfig((128, 256, 512, 1024), preprocessing=_AT_384),
-    "unireplknet_l": UniRepLKNetConfig((192, 384, 768, 1536), preprocessing=_AT_384),
-    "unireplknet_xl": UniRepLKNetConfig((256, 512, 1024, 2048), preprocessing=_AT_384),
+    "unireplknet_a": _A,
+    "unireplknet_f": _widened(_A, 48),
+    "unireplknet_p": _widened(_A, 64),
+    "unireplknet_n": _widened(_A, 80, depths=(2, 2, 8, 2)),
+    "unireplknet_t": _widened(
+        _A, 80, depths=(3, 3, 18, 3), kernel_sizes=((3,), (13,), (13, 3), (13,))
+    ),
+    "unireplknet_s": _S,
+    "unireplknet_b": _widened(_AT_384, 128),
+    "unireplknet_l": _widened(_AT_384, 192),
+    "unireplknet_xl": _widened(_AT_384, 256),
 }
 
 for _name, _config in CONFIGS.items():

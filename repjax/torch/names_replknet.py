@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from repjax import algebra
-from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward, ReparamLargeKernelConv
+from repjax.blocks.replknet import ReparamLargeKernelConv, RepLKBlock, RepLKFeedForward
 from repjax.models.replknet import RepLKNet
 from repjax.torch.names import Names, Replacement, hwio, oihw, register_names
 

@@ -17,16 +17,16 @@ from repjax.trees.sharding import keep, sharding_of
 def fold(block: Block) -> tuple[jax.Array, jax.Array | None]:
     """Kernel and bias of the one convolution that a block is in inference.
 
-    Both have the type of the block's largest kernel, and its sharding.
+    Both have the type and sharding of the block's largest kernel between the same channels.
     """
     arrays = block.place.arrays
-    paths = [path for path in block.branch.leaves() if path[-1] == "kernel"]
-    main = max((get(arrays, *path) for path in paths), key=lambda leaf: leaf.size)
-    dtype = jax.dtypes.canonicalize_dtype(main.dtype)
-    run = functools.partial(_fold, block.branch, block.inputs, block.groups, block.dims, dtype)
     taps = [axis.taps for axis in block.branch.axes(block.dims)]
     features = block.branch.channels(arrays, block.inputs, block.groups, [])
     shapes = [(*taps, block.inputs // block.groups, features), (features,)]
+    kernels = [get(arrays, *path) for path in block.branch.leaves() if path[-1] == "kernel"]
+    main = max(kernels, key=lambda leaf: (leaf.shape[-2:] == shapes[0][-2:], leaf.size))
+    dtype = jax.dtypes.canonicalize_dtype(main.dtype)
+    run = functools.partial(_fold, block.branch, block.inputs, block.groups, block.dims, dtype)
     shardings = [sharding_of(main, shape) for shape in shapes[: 1 + block.branch.has_bias]]
     kernel, *bias = keep(run, shardings, arrays)
     return kernel, bias[0] if bias else None

@@ -39,7 +39,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
     Raises:
         NotFusableError: in some blocks no branch can absorb the rest (no branch with the
             fused kernel's taps, no bias to hold the shift, a norm with scale zero); every
-            path and reason is listed.
+            path and reason is listed. A scale is looked at only where it is concrete.
         MalformedTreeError: the trees are not of the same network.
 
     Example:
@@ -98,8 +98,9 @@ def _absorb_all(blocks: list[Block], given: Any) -> dict[Path, dict[str, Any]]:
 
 
 def _absorb(block: Block, node: Mapping[str, Any]) -> dict[str, Any]:
-    arrays, branch = block.place.arrays, block.branch
+    arrays, branch = jax.tree.map(jnp.asarray, block.place.arrays), block.branch
     target = _target(block, node)
+    target = target.astype(fold_dtype(*(leaf.dtype for leaf in jax.tree.leaves((target, arrays)))))
     if not branch.can_absorb(target.axes, bias=target.bias is not None):
         size = "x".join(map(str, target.kernel_size))
         raise NotFusableError(f"no branch has {size} taps and a place for the bias")
@@ -133,15 +134,13 @@ def _finite(leaves: Any) -> bool:
 
 def _target(block: Block, node: Mapping[str, Any]) -> Conv:
     axes = block.branch.axes(block.dims)
-    conv = Conv(
+    return Conv(
         node["kernel"],
         node.get("bias"),
         padding=[(axis.low, axis.high) for axis in axes],
         dilation=[axis.dilation for axis in axes],
         groups=block.groups,
     )
-    types = [leaf.dtype for leaf in jax.tree.leaves((node["kernel"], block.place.arrays))]
-    return conv.astype(fold_dtype(*types))
 
 
 def _target_problems(block: Block, node: Any) -> list[str]:

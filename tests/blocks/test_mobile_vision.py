@@ -67,9 +67,7 @@ def test_trains_by_shape(name: str) -> None:
 
     y, changed = jax.eval_shape(train, variables, x)
     assert y == jax.eval_shape(block.apply, variables, x)
-    assert (
-        changed["batch_stats"] == variables["batch_stats"] if "batch_stats" in variables else True
-    )
+    assert changed.get("batch_stats") == variables.get("batch_stats")
 
 
 def test_attention_attends_to_all_positions(x64: None) -> None:
@@ -128,12 +126,17 @@ def test_heads_are_two_while_training_and_their_mean_after(x64: None) -> None:
 
 
 def test_layer_scale_starts_where_it_is_published() -> None:
-    variables = RepMixerBlock(layer_scale=1e-6).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
-    flat = jax.tree_util.tree_leaves_with_path(variables["params"])
-    scales = [leaf for path, leaf in flat if path[-1].key == "scale" and path[-2].key != "norm"]
-    assert len(scales) == 2
-    for scale in scales:
-        np.testing.assert_array_equal(scale, np.full(4, 1e-6, np.float32))
+    block = RepMixer(layer_scale=1e-6)
+    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    (node,) = variables["params"]["conv"].values()
+    np.testing.assert_array_equal(node["sum"]["scale"], np.full(4, 1e-6, np.float32))
+
+
+def test_channel_mixers_start_at_zero() -> None:
+    block = RepViTBlock(4)
+    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    (node,) = variables["params"]["channel_mixer2"].values()
+    np.testing.assert_array_equal(node["norm"]["scale"], np.zeros(4, np.float32))
 
 
 @pytest.mark.parametrize("shape", [(4000, 2, 3, 2), (40, 100, 2, 3, 2)])

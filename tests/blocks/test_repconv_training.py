@@ -178,3 +178,30 @@ def test_initialisation_leaves_statistics_alone() -> None:
     [stats] = variables["batch_stats"].values()
     assert largest(stats["norm"]["mean"]) == 0
     assert largest(stats["norm"]["var"] - 1) == 0
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradients_of_training_are_those_of_finite_differences() -> None:
+    chain = Sequence(Norm(Pointwise()), AveragePool(3))
+    block = RepConv(4, branches=(KxK(3), chain, AveragePool(2), Identity()))
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 4))
+    variables = random_variables(block, x)
+
+    @quick_jit
+    @jax.value_and_grad
+    def loss(params: Any) -> Any:
+        tree = {**variables, "params": params}
+        y, _ = block.apply(tree, x, train=True, mutable=["batch_stats"])
+        return jnp.sin(y).sum()
+
+    params, direction = variables["params"], random_variables(block, x, seed=7)["params"]
+    _, gradient = loss(params)
+    slope = jax.tree.reduce(
+        lambda total, part: total + part,
+        jax.tree.map(lambda a, b: float((a * b).sum()), gradient, direction),
+    )
+    ahead, behind = (
+        loss(jax.tree.map(lambda p, d: p + step * d, params, direction))[0]  # noqa: B023
+        for step in (1e-6, -1e-6)
+    )
+    assert abs((ahead - behind) / 2e-6 - slope) < 1e-5 * abs(slope)

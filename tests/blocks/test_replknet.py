@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import repjax
-from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward, ReparamLargeKernelConv
+from repjax.blocks.replknet import ReparamLargeKernelConv, RepLKBlock, RepLKFeedForward
 from tests.blocks.cases import largest, quick_jit, random_variables
 
 BLOCKS: dict[str, Any] = {

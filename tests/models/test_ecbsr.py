@@ -11,6 +11,7 @@ import pytest
 
 import repjax
 from repjax.models.ecbsr import CONFIGS, ECBSR, ECBSRConfig, pixel_shuffle
+from tests.blocks.cases import quick_jit
 from tests.models.values import random_variables
 
 SMALL = ECBSRConfig(modules=1, features=4, scale=3)
@@ -42,8 +43,8 @@ def test_fused_equals_native(colours: int, activation: str, x64: None) -> None:
     x = np.random.default_rng(0).normal(size=(5, 6, colours))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     variables = random_variables(jax.tree.map(as_float64, shapes))
-    y = model.apply(variables, x)
-    z = model.deploy().apply(repjax.fuse_params(variables), x)
+    y = quick_jit(model.apply)(variables, x)
+    z = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x)
     assert y.shape == (10, 12, colours)
     assert np.abs(y - z).max() <= 1e-12 * np.abs(y).max()
 
@@ -55,10 +56,10 @@ def as_float64(leaf: Any) -> Any:
 def test_blocks_learn_what_nearest_neighbours_lack() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 5, 3)), jnp.float32)
     model = ECBSR(SMALL, in_channels=3)
-    variables = model.init(jax.random.key(0), x)
-    silent = {**variables, "params": jax.tree.map(jnp.zeros_like, variables["params"])}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    silent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     wanted = np.repeat(np.repeat(x, 3, axis=1), 3, axis=2)
-    np.testing.assert_array_equal(model.apply(silent, x), wanted)
+    np.testing.assert_array_equal(quick_jit(model.apply)(silent, x), wanted)
 
 
 def test_pixel_shuffle_place_by_place() -> None:

@@ -13,10 +13,12 @@ import pytest
 
 import repjax
 from repjax import models
-from tests.models.counting import count, count_deployed
+from repjax.models.repghost import Row
+from tests.blocks.cases import quick_jit
+from tests.models.counting import of_form, shape
 from tests.models.values import random_variables
 
-# Published deploy counts of FastViT keep norms and layer scales that ours folds: `kept`.
+# Published deploy counts of FastViT keep norms and layer scales that ours folds.
 PARAMETERS = {
     "fastvit_t8": (4_026_232, 3_996_040),
     "fastvit_t12": (7_553_704, 7_508_840),
@@ -59,11 +61,11 @@ OPERATIONS = {
 KEPT = {"fastvit": ("feed_forward", "query_key_value"), "repvit": (), "repghostnet": ("",)}
 
 
-def kept(name: str, model: Any) -> tuple[int, int]:
-    """Parameters that folding more than the official code saves, and elements normed less."""
-    size = model.config.preprocessing.input_size[0]
-    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+def kept_norms(name: str, program: Any, *arguments: Any) -> tuple[Any, int, int]:
+    """What a program returns, and what folding norms that are officially kept saves.
+
+    That is parameters, and elements that are normed no more.
+    """
     places = KEPT[name.split("_")[0]]
     saved = elements = 0
 
@@ -80,28 +82,37 @@ def kept(name: str, model: Any) -> tuple[int, int]:
         return y
 
     with nn.intercept_methods(watch):
-        jax.eval_shape(model.apply, variables, x)
-    scales = jax.tree_util.tree_leaves_with_path(variables["params"])
-    for path, leaf in scales:
-        names = [key.key for key in path]
-        if names[-1] == "scale" and names[-3] in ("pointwise2", "project"):
-            saved += leaf.size
-    return saved, elements
+        result = program(*arguments)
+    return result, saved, elements
+
+
+def kept_scales(variables: Any) -> int:
+    """Parameters of the layer scales that are officially kept."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
+    paths = [([key.key for key in path], leaf) for path, leaf in leaves]
+    linear = ("pointwise2", "project")
+    return sum(leaf.size for p, leaf in paths if p[-1] == "scale" and p[-3] in linear)
 
 
 @pytest.mark.parametrize("name", [*PARAMETERS, *MILLIONS])
 def test_counts(name: str) -> None:
     model = models.create(name)
-    size = model.config.preprocessing.input_size[0]
-    train, deploy = count(model, size), count_deployed(model, size)
-    saved, elements = kept(name, model)
+    height, width = model.config.preprocessing.input_size
+    x = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    deployed = jax.eval_shape(repjax.fuse_params, variables)
+    twin = jax.eval_shape(model.deploy().init, jax.random.key(0), x)
+    assert jax.tree.map(shape, deployed) == jax.tree.map(shape, twin)
+
+    train, saved, elements = kept_norms(name, of_form, model, variables, x)
+    deploy = of_form(model.deploy(), deployed, x)
+    parameters = train.parameters, deploy.parameters + saved + kept_scales(variables)
     assert deploy.norms == 0
     if name in PARAMETERS:
-        assert (train.parameters, deploy.parameters + saved) == PARAMETERS[name]
+        assert parameters == PARAMETERS[name]
     else:
-        millions = (round(n / 1e6, 2) for n in (train.parameters, deploy.parameters + saved))
-        assert tuple(millions) == MILLIONS[name]
-    # multiply-accumulates of norms are counted as two for each element
+        assert tuple(round(number / 1e6, 2) for number in parameters) == MILLIONS[name]
+    # a norm counts two multiply-accumulates for each element
     macs = train.macs, deploy.macs + 2 * elements
     activations = train.activations, deploy.activations
     for found, (wanted, _) in zip(macs, OPERATIONS[name], strict=True):
@@ -126,10 +137,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "head_features": 4,
     },
     "repvit_m0_9": {"depths": (1, 1, 1), "widths": (4, 8, 8), "ratios": (2, 1, 1)},
-    "repghostnet_050": {"width": 0.2, "head_width": 8},
+    "repghostnet_050": {
+        "rows": ((Row(3, 8, 16),), (Row(5, 8, 24, 0.25, 2), Row(3, 8, 24))),
+        "head_width": 8,
+    },
 }
 STRIDES = {"fastvit_sa12": (4, 8, 16, 32), "repvit_m0_9": (4, 8, 16)}
-STRIDES["repghostnet_050"] = (2, 4, 8, 16, 32)
+STRIDES["repghostnet_050"] = (2, 4)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -143,10 +157,9 @@ def test_features_unbatched_images_and_fusing(name: str) -> None:
     sizes = [y.shape[1:3] for y in features]
     assert sizes == [(math.ceil(64 / s), math.ceil(96 / s)) for s in STRIDES[name]]
 
-    run = jax.jit(model.apply)
-    logits = run(variables, x)
+    logits = quick_jit(model.apply)(variables, x)
     assert logits.shape == (2, 5)
-    one = jax.jit(model.deploy().apply)(repjax.fuse_params(variables), x[0])
+    one = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x[0])
     assert one.shape == (5,)
     np.testing.assert_allclose(one, logits[0], rtol=0, atol=2e-4 * np.abs(logits).max())
 

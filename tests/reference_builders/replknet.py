@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward, ReparamLargeKernelConv
+from repjax.blocks.replknet import ReparamLargeKernelConv, RepLKBlock, RepLKFeedForward
 from repjax.models.replknet import RepLKNet, RepLKNetConfig
 from tests.reference_builders import Case, Meta
 
