@@ -18,6 +18,7 @@ Replacement = str | Callable[[re.Match[str]], str]
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 LEAVES = {"kernel": "weight", "bias": "bias"}
+NORM = ("running_mean", "running_var", "weight", "bias")
 NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -83,17 +84,14 @@ class Names:
             for name in state:
                 match = re.fullmatch(rf"(?:{pattern})\.weight", name)
                 norm = match.expand(template) if match else None
-                if norm is not None and f"{norm}.running_var" in state:
+                if norm is not None and all(f"{norm}.{leaf}" in state for leaf in NORM):
                     _fold_norm(folded, name.removesuffix(".weight"), norm, self.epsilon)
         return folded
 
 
 def _fold_norm(state: dict[str, Any], conv: str, norm: str, epsilon: float) -> None:
     wide = np.float64  # the algebra keeps float32 at least, and what JAX allows
-    arrays = [
-        np.asarray(state.pop(f"{norm}.{leaf}"), wide)
-        for leaf in ("running_mean", "running_var", "weight", "bias")
-    ]
+    arrays = [np.asarray(state.pop(f"{norm}.{leaf}"), wide) for leaf in NORM]
     kernel = hwio(np.asarray(state[f"{conv}.weight"], wide))
     bias = state.get(f"{conv}.bias")
     inner = algebra.Conv(kernel, None if bias is None else np.asarray(bias, wide))

@@ -12,7 +12,7 @@ from repjax import algebra
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
 from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
 from repjax.models.fastvit import FastViT
-from repjax.torch.names import Names, Replacement, hwio, oihw, register_names
+from repjax.torch.names import NORM, Names, Replacement, hwio, oihw, register_names
 from repjax.torch.names_mobileone import block_rules
 
 
@@ -142,9 +142,9 @@ class FastViTNames(Names):
             for prefix in _prefixes(state, scale, f"{conv}.weight"):
                 vector = wide(folded.pop(prefix + scale)).ravel()
                 _compose(folded, prefix + conv, after=algebra.channel_affine(vector))
-        for prefix in _prefixes(state, "norm.running_var", "token_mixer.qkv.weight"):
-            leaves = ("running_mean", "running_var", "weight", "bias")
-            vectors = [wide(folded.pop(f"{prefix}norm.{leaf}")) for leaf in leaves]
+        leaves = [f"norm.{leaf}" for leaf in NORM]
+        for prefix in _prefixes(state, *leaves, "token_mixer.qkv.weight"):
+            vectors = [wide(folded.pop(prefix + leaf)) for leaf in leaves]
             norm = algebra.batch_norm(*vectors, epsilon=self.epsilon)
             _compose(folded, f"{prefix}token_mixer.qkv", before=norm)
         return folded

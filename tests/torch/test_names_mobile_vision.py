@@ -1,0 +1,150 @@
+"""Where FastViT, RepViT and RepGhost networks of unusual shape lie in PyTorch state dicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from repjax.models.fastvit import FastViT, FastViTConfig
+from repjax.models.repghost import RepGhostConfig, RepGhostNet, Row
+from repjax.models.repvit import RepViT, RepViTConfig
+from repjax.torch import Names, load
+from repjax.torch.names import names_of, oihw
+from tests.models.values import random_variables
+
+FASTVIT = FastViT(
+    config=FastViTConfig(
+        depths=(1, 2, 1, 1),
+        widths=(4, 8, 8, 8),
+        ratios=(1, 1, 1, 1),
+        token_mixers=("repmixer", "attention", "repmixer", "attention"),
+        position_kernels=(None, 3, None, 5),
+        downsamples=(False, True, False, True),
+        head_features=4,
+    ),
+    num_classes=5,
+)
+REPVIT = RepViT(config=RepViTConfig(depths=(1, 2), widths=(4, 8), ratios=(2, 1)), num_classes=5)
+REPGHOST = RepGhostNet(
+    config=RepGhostConfig(rows=((Row(3, 4, 4),), (Row(3, 4, 4), Row(5, 4, 8, 0.5, 2)))),
+    num_classes=5,
+)
+# of each network, by naming: some names that the official code gives
+WANTED: dict[str, tuple[Any, str, set[str]]] = {
+    "fastvit": (
+        FASTVIT,
+        "original",
+        {
+            "patch_embed.2.rbr_conv.0.conv.weight",
+            "network.0.0.token_mixer.mixer.rbr_scale.bn.running_var",
+            "network.0.0.layer_scale",
+            "network.1.proj.0.lkb_origin.conv.weight",
+            "network.2.pe.bias",
+            "network.3.1.norm.running_mean",
+            "network.3.1.token_mixer.qkv.weight",
+            "network.3.1.layer_scale_1",
+            "network.3.1.layer_scale_2",
+            "network.4.0.convffn.conv.bn.bias",
+            "network.5.proj.1.rbr_skip.weight",
+            "network.6.pe.weight",
+            "network.7.0.token_mixer.proj.bias",
+            "conv_exp.se.reduce.weight",
+            "head.bias",
+        },
+    ),
+    "fastvit, timm": (
+        FASTVIT,
+        "timm",
+        {
+            "stem.2.conv_kxk.0.conv.weight",
+            "stages.0.blocks.0.token_mixer.mixer.conv_scale.bn.running_var",
+            "stages.0.blocks.0.token_mixer.norm.identity.weight",
+            "stages.0.blocks.0.layer_scale.gamma",
+            "stages.1.downsample.proj.0.large_conv.conv.weight",
+            "stages.1.pos_emb.pos_enc.bias",
+            "stages.1.blocks.1.layer_scale_2.gamma",
+            "stages.2.blocks.0.mlp.conv.bn.bias",
+            "stages.3.downsample.proj.1.identity.weight",
+            "stages.3.blocks.0.token_mixer.proj.bias",
+            "final_conv.se.fc1.weight",
+            "head.fc.bias",
+        },
+    ),
+    "repvit": (
+        REPVIT,
+        "original",
+        {
+            "features.0.2.c.weight",
+            "features.1.token_mixer.1.fc1.bias",
+            "features.2.token_mixer.0.conv1.bias",
+            "features.3.token_mixer.2.bn.weight",
+            "features.3.channel_mixer.m.2.c.weight",
+            "features.5.token_mixer.0.bn.running_var",
+            "classifier.classifier_dist.l.weight",
+        },
+    ),
+    "repvit, timm": (
+        REPVIT,
+        "timm",
+        {
+            "stem.conv2.c.weight",
+            "stages.0.blocks.0.se.fc1.bias",
+            "stages.1.downsample.pre_block.token_mixer.conv1.bias",
+            "stages.1.downsample.channel_downsample.bn.weight",
+            "stages.1.downsample.ffn.conv2.c.weight",
+            "stages.1.blocks.1.token_mixer.bn.running_var",
+            "head.head_dist.l.weight",
+        },
+    ),
+    "repghost": (
+        REPGHOST,
+        "original",
+        {
+            "bn1.bias",
+            "blocks.1.0.ghost1.fusion_bn.0.weight",
+            "blocks.1.1.conv_dw.weight",
+            "blocks.1.1.se.conv_expand.bias",
+            "blocks.1.1.shortcut.3.running_mean",
+            "blocks.2.0.conv.weight",
+            "blocks.2.0.bn1.weight",
+            "conv_head.bias",
+            "classifier.weight",
+        },
+    ),
+}
+
+
+def state_of(model: Any, naming: str, variables: Any) -> dict[str, np.ndarray]:
+    """Variables as a PyTorch state dict."""
+    table = names_of(type(model))[naming]
+    names = table if isinstance(table, Names) else table(model)
+    state = {}
+    for place, leaf in traverse_util.flatten_dict(variables).items():
+        key = names.key(place[1:])
+        assert key is not None, place
+        assert key not in state, f"{key} twice"
+        array = np.asarray(leaf)
+        state[key] = oihw(array) if place[-1] == "kernel" else array
+    return state
+
+
+@pytest.mark.parametrize("name", WANTED)
+@pytest.mark.parametrize("deployed", [False, True])
+def test_every_array_has_a_place_and_comes_back(name: str, deployed: bool) -> None:
+    model, naming, wanted = WANTED[name]
+    form = model.clone(deployed=deployed)
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = random_variables(jax.eval_shape(form.init, jax.random.key(0), x))
+    state = state_of(model, naming, variables)
+    if not deployed:
+        assert wanted <= set(state)
+    loaded = load(model, state, naming=naming)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    without = dict(list(state.items())[1:])
+    with pytest.raises(ValueError, match=next(iter(state)).replace(".", r"\.") + ": missing"):
+        load(model, without, naming=naming)
