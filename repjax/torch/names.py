@@ -84,9 +84,16 @@ class Names:
             for name in state:
                 match = re.fullmatch(rf"(?:{pattern})\.weight", name)
                 norm = match.expand(template) if match else None
-                if norm is not None and all(f"{norm}.{leaf}" in state for leaf in NORM):
+                if norm is not None and _foldable(state, name, norm):
                     _fold_norm(folded, name.removesuffix(".weight"), norm, self.epsilon)
         return folded
+
+
+def _foldable(state: Mapping[str, Any], weight: str, norm: str) -> bool:
+    """Whether a norm is whole and fits; what is not is left for the report of problems."""
+    width = np.shape(state[weight])[:1]
+    leaves = [f"{norm}.{leaf}" for leaf in NORM]
+    return all(leaf in state and np.shape(state[leaf]) == width for leaf in leaves)
 
 
 def _fold_norm(state: dict[str, Any], conv: str, norm: str, epsilon: float) -> None:

@@ -15,6 +15,8 @@ from repjax.models.fastvit import FastViT
 from repjax.torch.names import NORM, Names, Replacement, hwio, oihw, register_names
 from repjax.torch.names_mobileone import block_rules
 
+WIDE = np.float64  # so that nothing is rounded before the model's type is known
+
 
 @dataclasses.dataclass(frozen=True)
 class Words:
@@ -139,20 +141,22 @@ class FastViTNames(Names):
         ffn = f"{self.words.feed_forward}.fc2"
         for number, conv in (("", ffn), ("_2", ffn), ("_1", "token_mixer.proj")):
             scale = self.words.scale.format(number)
-            for prefix in _prefixes(state, scale, f"{conv}.weight"):
-                vector = wide(folded.pop(prefix + scale)).ravel()
-                _compose(folded, prefix + conv, after=algebra.channel_affine(vector))
+            for prefix in _prefixes(folded, f"{conv}.weight", f"{conv}.bias", scale):
+                vector = np.asarray(folded[prefix + scale], WIDE).ravel()
+                shapes = [np.shape(folded[f"{prefix}{conv}.{leaf}"]) for leaf in ("weight", "bias")]
+                if {shape[:1] for shape in shapes} == {vector.shape}:
+                    del folded[prefix + scale]
+                    _compose(folded, prefix + conv, after=algebra.channel_affine(vector))
         leaves = [f"norm.{leaf}" for leaf in NORM]
-        for prefix in _prefixes(state, *leaves, "token_mixer.qkv.weight"):
-            vectors = [wide(folded.pop(prefix + leaf)) for leaf in leaves]
-            norm = algebra.batch_norm(*vectors, epsilon=self.epsilon)
-            _compose(folded, f"{prefix}token_mixer.qkv", before=norm)
+        for prefix in _prefixes(folded, "token_mixer.qkv.weight", *leaves):
+            vectors = [np.asarray(folded[prefix + leaf], WIDE) for leaf in leaves]
+            inputs = np.shape(folded[f"{prefix}token_mixer.qkv.weight"])[1:2]
+            if all(vector.shape == inputs for vector in vectors):
+                for leaf in leaves:
+                    del folded[prefix + leaf]
+                norm = algebra.batch_norm(*vectors, epsilon=self.epsilon)
+                _compose(folded, f"{prefix}token_mixer.qkv", before=norm)
         return folded
-
-
-def wide(array: Any) -> np.ndarray:
-    """As float64, so that nothing is rounded before the model's type is known."""
-    return np.asarray(array).astype(np.float64)
 
 
 def _prefixes(state: Mapping[str, Any], *suffixes: str) -> list[str]:
@@ -168,9 +172,9 @@ def _compose(
     before: algebra.Conv | None = None,
     after: algebra.Conv | None = None,
 ) -> None:
-    weight, bias = wide(state[f"{name}.weight"]), state.get(f"{name}.bias")
+    weight, bias = np.asarray(state[f"{name}.weight"], WIDE), state.get(f"{name}.bias")
     kernel = hwio(weight.reshape(*weight.shape[:2], 1, 1))
-    conv = algebra.Conv(kernel, None if bias is None else wide(bias))
+    conv = algebra.Conv(kernel, None if bias is None else np.asarray(bias, WIDE))
     conv = conv if before is None else algebra.compose(before, conv)
     conv = conv if after is None else algebra.compose(conv, after)
     state[f"{name}.weight"] = oihw(np.asarray(conv.kernel)).reshape(weight.shape)

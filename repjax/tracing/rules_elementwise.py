@@ -105,6 +105,6 @@ def covers_everything(pool: Operation) -> bool:
     """Whether a pool has one window, as large as its input."""
     window = pool.params["window_dimensions"]
     wide = [axis for axis, size in enumerate(window) if size != 1]
-    return all(
+    return bool(wide) and all(
         pool.result.shape[axis] == 1 and window[axis] >= pool.data[0].shape[axis] for axis in wide
     )

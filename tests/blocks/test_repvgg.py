@@ -25,7 +25,7 @@ from tests.blocks.cases import described, largest, quick_jit, random_variables
         ({"kernel_size": (5, 3), "dilation": 2, "activation": nn.gelu, "epsilon": 1e-3}, None),
         ({"activation": None, "padding": 0}, None),
     ],
-    ids=str,
+    ids=["default", "strides", "groups", "every field", "bare"],
 )
 def test_native_equals_deployed(fields: Any, name: str | None) -> None:
     block = RepVGGBlock(**{"features": 4, **fields})

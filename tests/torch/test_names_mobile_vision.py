@@ -13,7 +13,7 @@ from flax import traverse_util
 from repjax.models.fastvit import FastViT, FastViTConfig
 from repjax.models.repghost import RepGhostConfig, RepGhostNet, Row
 from repjax.models.repvit import RepViT, RepViTConfig
-from repjax.torch import Names, load
+from repjax.torch import Names, StateDictError, load
 from repjax.torch.names import names_of, oihw
 from tests.models.values import random_variables
 
@@ -148,3 +148,17 @@ def test_every_array_has_a_place_and_comes_back(name: str, deployed: bool) -> No
     without = dict(list(state.items())[1:])
     with pytest.raises(ValueError, match=next(iter(state)).replace(".", r"\.") + ": missing"):
         load(model, without, naming=naming)
+
+
+@pytest.mark.parametrize("name", ["fastvit", "fastvit, timm", "repghost"])
+def test_arrays_of_another_shape_are_all_listed(name: str) -> None:
+    """Also where the official deploy form would be folded with them."""
+    model, naming, _ = WANTED[name]
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
+    state = state_of(model, naming, variables)
+    vectors = [key for key, array in state.items() if array.ndim == 1]
+    broken = {key: np.ones(99, np.float32) if key in vectors else state[key] for key in state}
+    with pytest.raises(StateDictError, match=rf", {len(vectors)} problems") as error:
+        load(model, broken, naming=naming)
+    assert all(f"{key}: has shape (99,)" in str(error.value) for key in vectors)
