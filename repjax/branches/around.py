@@ -17,7 +17,7 @@ from repjax.branches.branch import Branch, Geometry, Initializer, Leaf, Leaves, 
 
 
 class Around(Branch):
-    """What norm, scale and negation share: one branch inside, whose node they live in."""
+    """What stands around one branch and lives in its node: norm, scale, minus, merging."""
 
     branch: Branch
 

@@ -11,15 +11,12 @@ import jax.numpy as jnp
 
 from repjax.algebra import Conv
 from repjax.algebra.dtypes import common_dtype
-from repjax.algebra.geometry import Axis
-from repjax.branches.around import Norm
+from repjax.branches.around import Around, Norm
 from repjax.branches.branch import (
     Branch,
     Geometry,
     Initializer,
-    Leaf,
     Leaves,
-    Path,
     Request,
     Scope,
     placed,
@@ -27,7 +24,7 @@ from repjax.branches.branch import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Online(Branch):
+class Online(Around):
     """A branch without norms that runs as one convolution while it is trained.
 
     Its kernels are merged in every step, and gradients flow through the merge, so that
@@ -54,15 +51,6 @@ class Online(Branch):
             raise ValueError(f"a norm cannot be merged while it is trained: {inner.formula()}")
         return Online(inner)
 
-    def children(self) -> tuple[Branch, ...]:
-        """The branch inside."""
-        return (self.branch,)
-
-    @property
-    def label(self) -> str:
-        """As the branch inside."""
-        return self.branch.label
-
     def formula(self) -> str:
         """As the branch inside."""
         return self.branch.formula()
@@ -71,29 +59,6 @@ class Online(Branch):
     def compound(self) -> bool:
         """As the branch inside."""
         return self.branch.compound
-
-    @property
-    def has_bias(self) -> bool:
-        """As the branch inside."""
-        return self.branch.has_bias
-
-    def axes(self, dims: int) -> tuple[Axis, ...]:
-        """As the branch inside."""
-        return self.branch.axes(dims)
-
-    def leaves(self) -> dict[Path, Leaf]:
-        """As the branch inside."""
-        return self.branch.leaves()
-
-    def inputs(self, leaves: Leaves, groups: int) -> int | None:
-        """As the branch inside."""
-        return self.branch.inputs(leaves, groups)
-
-    def channels(
-        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
-    ) -> int:
-        """As the branch inside."""
-        return self.branch.channels(leaves, inputs, groups, problems)
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The merged kernel on the data."""
@@ -110,10 +75,6 @@ class Online(Branch):
     def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
         """As the branch inside."""
         return self.branch.fold(leaves, inputs, groups, dims)
-
-    def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
-        """As the branch inside."""
-        return self.branch.can_absorb(axes, bias=bias)
 
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """As the branch inside."""

@@ -125,7 +125,7 @@ def run(seed):
 
     fused = fuse(apply, drawn.weights, *inputs)
     expected, found = apply(drawn.weights, *inputs), fused.apply(fused.params, *inputs)
-    assert error(expected, found, floor=1e-4) <= 1e-12, (seed, drawn.steps)
+    assert error(expected, found) <= 1e-12, (seed, drawn.steps)
     before, after = (
         counts(apply, drawn.weights, *inputs),
         counts(fused.apply, fused.params, *inputs),
