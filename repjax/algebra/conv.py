@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from repjax.algebra import arithmetic
 from repjax.algebra.dtypes import common_dtype
 from repjax.algebra.geometry import Axis
 from repjax.algebra.padding import Padding, padding_pairs, per_axis
@@ -170,23 +171,7 @@ class Conv:
         dtype = common_dtype(*(leaf.dtype for leaf in leaves))
         batch = x.shape[: x.ndim - dims - 1]
         flat = x.astype(dtype).reshape((math.prod(batch), *x.shape[len(batch) :]))
-        spatial = tuple(range(1, dims + 1))
-        numbers = lax.ConvDimensionNumbers(
-            lhs_spec=(0, dims + 1, *spatial),
-            rhs_spec=(dims + 1, dims, *range(dims)),
-            out_spec=(0, dims + 1, *spatial),
-        )
-        y = lax.conv_general_dilated(
-            flat,
-            self.kernel.astype(dtype),
-            window_strides=self.strides,
-            padding=self.padding,
-            lhs_dilation=self.input_dilation,
-            rhs_dilation=self.dilation,
-            dimension_numbers=numbers,
-            feature_group_count=self.groups,
-            precision=precision,
-        )
+        y = arithmetic.convolved(flat, self.kernel.astype(dtype), self.shape, precision)
         if self.bias is not None:
             y = y + self.bias.astype(dtype)
         return y.reshape((*batch, *y.shape[1:]))

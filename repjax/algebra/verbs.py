@@ -9,13 +9,12 @@ at least, at the highest precision, and the result stays in that type.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.algebra import geometry, products, shapes
+from repjax.algebra import arithmetic, geometry, products, shapes
 from repjax.algebra.conv import Conv
 from repjax.algebra.errors import NotFusableError
 from repjax.algebra.padding import per_axis
@@ -46,10 +45,11 @@ def add(*convs: Conv, size: Size = None) -> Conv:
                [1., 1., 1.]], dtype=float32)
     """
     _check_parallel("add", convs, size, same_features=True)
-    convs = tuple(regroup(conv, math.gcd(*(c.groups for c in convs))) for conv in convs)
-    convs = _on_common_lattice(convs)
-    kernel = functools.reduce(jnp.add, [conv.kernel for conv in convs])
-    return convs[0].replace(kernel=kernel, bias=products.sum_present([conv.bias for conv in convs]))
+    convs = products.promoted(convs)
+    parts = tuple(conv.shape for conv in convs)
+    kernel = arithmetic.add_kernels([conv.kernel for conv in convs], parts)
+    bias = products.sum_present([conv.bias for conv in convs])
+    return products.from_shape(kernel, bias, shapes.sum_shape(parts))
 
 
 def concatenate(*convs: Conv, size: Size = None) -> Conv:
@@ -68,17 +68,16 @@ def concatenate(*convs: Conv, size: Size = None) -> Conv:
         7
     """
     _check_parallel("concatenate", convs, size, same_features=False)
-    if len(convs) > 1:
-        convs = tuple(regroup(conv, 1) for conv in convs)
-    convs = _on_common_lattice(convs)
-    kernel = jnp.concatenate([conv.kernel for conv in convs], axis=-1)
-    if all(conv.bias is None for conv in convs):
-        return convs[0].replace(kernel=kernel, bias=None)
-    biases = [
-        jnp.zeros((conv.features,), kernel.dtype) if conv.bias is None else conv.bias
-        for conv in convs
-    ]
-    return convs[0].replace(kernel=kernel, bias=jnp.concatenate(biases))
+    convs = products.promoted(convs)
+    parts = tuple(conv.shape for conv in convs)
+    kernel = arithmetic.stack_kernels([conv.kernel for conv in convs], parts)
+    bias = None
+    if any(conv.bias is not None for conv in convs):
+        zeros = functools.partial(jnp.zeros, dtype=kernel.dtype)
+        bias = jnp.concatenate(
+            [zeros(conv.features) if conv.bias is None else conv.bias for conv in convs]
+        )
+    return products.from_shape(kernel, bias, shapes.stack_shape(parts))
 
 
 def compose(first: Conv, second: Conv, *, size: Size = None) -> Conv:
@@ -104,15 +103,13 @@ def compose(first: Conv, second: Conv, *, size: Size = None) -> Conv:
         Array([3., 3.], dtype=float32)
     """
     _check_chain(first, second, size)
-    pairs, axes, groups = shapes.chain_axes(first.shape, second.shape)
     first, second = products.promoted((first, second))
-    if groups not in (first.groups, second.groups):
-        second = regroup(second, groups)
-    kernel = products.compose_kernels(first, second, groups, pairs, axes)
+    kernel = arithmetic.compose_kernels(first.kernel, first.shape, second.kernel, second.shape)
     bias = second.bias
     if first.bias is not None:
-        bias = products.sum_present([bias, products.bias_through(first.bias, second)])
-    return products.from_axes(kernel, bias, axes, groups)
+        through = arithmetic.bias_through(first.bias, second.kernel, second.shape)
+        bias = products.sum_present([bias, through])
+    return products.from_shape(kernel, bias, shapes.chain_shape(first.shape, second.shape))
 
 
 def embed(
@@ -183,14 +180,8 @@ def regroup(conv: Conv, groups: int) -> Conv:
     """
     if groups < 1 or conv.groups % groups:
         raise NotFusableError(f"cannot write {conv} with {groups} groups, no divisor of its own")
-    blocks = conv.groups // groups
-    if blocks == 1:
-        return conv
-    *spatial, inputs, outputs = conv.kernel.shape
-    split = conv.kernel.reshape(*spatial, 1, inputs, groups, blocks, outputs // conv.groups)
-    diagonal = jnp.eye(blocks, dtype=bool)[:, None, None, :, None]
-    kernel = jnp.where(diagonal, split, jnp.zeros((), split.dtype))
-    return conv.replace(kernel=kernel.reshape(*spatial, blocks * inputs, outputs), groups=groups)
+    kernel = arithmetic.expand_groups(conv.kernel, conv.groups, groups)
+    return conv.replace(kernel=kernel, groups=groups)
 
 
 def _sizes(size: Size, dims: int) -> tuple[int | None, ...]:
@@ -212,8 +203,3 @@ def _check_chain(first: Conv, second: Conv, size: Size) -> None:
     reasons = shapes.chain_problems(first.shape, second.shape, sizes, first.bias is not None)
     if reasons:
         raise NotFusableError(f"cannot compose: {', '.join(reasons)}: {first}, then {second}")
-
-
-def _on_common_lattice(convs: Sequence[Conv]) -> tuple[Conv, ...]:
-    axes = shapes.common_axes(tuple(conv.shape for conv in convs))
-    return tuple(products.on_axes(conv, axes) for conv in products.promoted(convs))
