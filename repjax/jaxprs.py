@@ -1,8 +1,9 @@
-"""Reading programs: the only file that knows how JAX writes down a traced function.
+"""Reading JAX programs: the only file that knows how JAX writes down a traced function.
 
 Everything that differs between JAX versions is here: where the variables and constants of
 a jaxpr are, what calls are named, how a scan says which operands it carries. The rest of
 the library sees equations (``primitive``, ``params``, ``invars``, ``outvars``) and values.
+What each primitive is stands in `repjax.primitives`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend import core, source_info_util
+
+from repjax.primitives import HEAVY
 
 Equation = Any
 Atom = Any
 Jaxpr = Any
-Step = Callable[[Equation, list[Any]], Sequence[Any]]
-
-HEAVY = frozenset({"conv_general_dilated", "dot_general", "reduce_window_sum", "reduce_window"})
-"""Names of the operations worth opening a custom-derivative call for."""
+Step = Callable[[Equation, list[Any], str], Sequence[Any]]
 
 _CALLS = frozenset(
     {
@@ -95,28 +96,35 @@ def keep_custom_derivatives(equation: Equation) -> bool:
     return is_custom_derivative(equation) and not holds(call_body(equation))
 
 
+def run_step(equation: Equation, values: list[Any], scope: str) -> list[Any]:
+    """The step of `interpret` that runs every equation as written."""
+    return bind(equation, values)
+
+
 def interpret(
     jaxpr: Jaxpr,
     values: Sequence[Any],
-    step: Step = bind,
+    step: Step = run_step,
     *,
     keep: Callable[[Equation], bool] = keep_custom_derivatives,
+    scope: str = "",
 ) -> list[Any]:
     """Run a program, calls inlined, with `step` in the place of every equation.
 
     Args:
         jaxpr: what ``jax.make_jaxpr`` returns, or the body of an equation.
         values: one value of any kind per input, flat.
-        step: from an equation and its operand values to its output values; `bind` to run it
-            as written. Loops (scan, while, cond) are handed to it too: `bind_loop` runs them
+        step: from an equation, its operand values and its named scopes to its output values;
+            `run_step` runs it as written. Loops (scan, while, cond) are handed to it too: `bind_loop` runs them
             with interpreted bodies.
         keep: which calls are handed to `step` whole. By default those with a derivative of
             their own that hold no convolution, dot or pool: opened, a relu would have
             another derivative at 0.
+        scope: the named scopes around the whole program, as in ``encoder/block0``.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> def quiet(equation, values):
+        >>> def quiet(equation, values, scope):
         ...     if equation.primitive.name == "sin":
         ...         return values
         ...     return bind(equation, values)
@@ -133,13 +141,20 @@ def interpret(
 
     for equation in body.equations:
         operands = [read(atom) for atom in equation.invars]
-        inner = call_body(equation)
+        inner, place = call_body(equation), _joined(scope, module_path(equation))
         if inner is None or keep(equation):
-            results = step(equation, operands)
+            results = step(equation, operands, place)
         else:
-            results = interpret(inner, operands, step, keep=keep)
+            results = interpret(inner, operands, step, keep=keep, scope=place)
         known.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in body.outputs]
+
+
+def _joined(scope: str, inner: str) -> str:
+    """Scopes of an equation of a call: JAX says them from the start or from the call on."""
+    if not scope or inner.startswith(scope):
+        return inner
+    return f"{scope}/{inner}" if inner else scope
 
 
 @dataclasses.dataclass(frozen=True)

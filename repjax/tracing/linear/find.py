@@ -1,0 +1,140 @@
+"""Which operations of a program are linear: the end of the second chapter."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from repjax.tracing.linear.affine import Affine
+from repjax.tracing.linear.forms import Apart, State
+from repjax.tracing.linear.roles import Layout, Roles
+from repjax.tracing.linear.rules import RULES
+from repjax.tracing.linear.rules.elementwise import channel_hint
+from repjax.tracing.linear.vectors import uniform_number
+from repjax.tracing.program.program import Operation, Program, Value
+from repjax.tracing.program.weights import Weight
+
+_HINTED = 1
+"""The rank after which weights that vary along one axis say which axis is channels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """What is known of a program once its axes are understood.
+
+    Attributes:
+        values: the results of linear operations.
+        affine: the verbs of forms, and the layout of every value.
+        reasons: why other operations are not linear.
+    """
+
+    values: frozenset[Value]
+    affine: Affine
+    reasons: dict[Operation, str]
+
+    def forms(self, operation: Operation, known: Callable[[Value], State | None]) -> list[State]:
+        """The forms of an operation's results, where some operands have forms and some do not.
+
+        Raises:
+            Apart: there are none.
+        """
+        operands = [
+            one if isinstance(one, Weight) else known(one) or self.affine.of_value(one)
+            for one in operation.operands
+        ]
+        found = RULES[operation.name].form(operation, operands, self.affine)
+        return list(found) if isinstance(found, Sequence) else [found]
+
+
+def find_linear(program: Program) -> Linear:
+    """Relate the axes of a program and find its linear operations."""
+    roles, related, reasons = _relate(program)
+    layouts: dict[Value, Layout] = {}
+
+    def layout(value: Value) -> Layout:
+        if value not in layouts:
+            layouts[value] = roles.layout(value)
+        return layouts[value]
+
+    affine = Affine(program.weights, layout)
+    linear = Linear(frozenset(), affine, reasons)
+    values: set[Value] = set()
+    for operation in program.operations:
+        if operation not in related:
+            continue
+        problem = _not_countable(operation, layout) or _joins_non_linear(operation, values)
+        try:
+            if problem is None:
+                linear.forms(operation, lambda value: None)
+        except Apart as apart:
+            problem = apart.reason
+        if problem is None:
+            values.update(operation.results)
+        else:
+            reasons[operation] = problem
+    return Linear(frozenset(values), affine, reasons)
+
+
+def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, str]]:
+    roles = Roles()
+    related: set[Operation] = set()
+    reasons: dict[Operation, str] = {}
+    ranked = [
+        (RULES[one.name].rank, one)
+        for one in program.operations
+        if one.name in RULES and not one.equation.effects and one.data
+    ]
+    ranks = sorted({rank for rank, _ in ranked})
+    for rank in ranks:
+        for operation in [one for at, one in ranked if at == rank]:
+            rule = RULES[operation.name]
+            relation = rule.relate(operation, roles)
+            if isinstance(relation, str):
+                reasons[operation] = relation
+            elif roles.relate(relation) or rule.rearranges:
+                related.add(operation)
+            else:
+                reasons[operation] = "its axes are not those of the operations around it"
+        if rank == _HINTED:
+            _follow_hints(program, related, roles)
+    for operation in program.operations:
+        for value in (*operation.data, *operation.results) if operation in related else ():
+            roles.assume_channel(value)
+    return roles, related, reasons
+
+
+def _follow_hints(program: Program, related: set[Operation], roles: Roles) -> None:
+    for operation in program.operations:
+        hint = channel_hint(operation) if operation in related else None
+        if hint is not None:
+            roles.relate(hint)
+
+
+def _not_countable(operation: Operation, layout: Callable[[Value], Layout]) -> str | None:
+    for value in (*operation.data, *operation.results):
+        found = layout(value)
+        if found.channel < 0:
+            return "it has no channels"
+        if not isinstance(value.shape[found.channel], int):
+            return "a symbolic number of channels"
+        if any(isinstance(size, int) and size < 1 for size in value.shape):
+            return "an empty array"
+    return None
+
+
+def _joins_non_linear(operation: Operation, linear: set[Value]) -> str | None:
+    """A constant scale or shift of a non-linear value belongs to that non-linear function.
+
+    Compilers know the whole pattern of an activation; taken apart it is several passes.
+    """
+    if operation.name not in {"mul", "div", "add", "sub"} or len(operation.data) != 1:
+        return None
+    (data,), (weight,) = operation.data, operation.weights
+    number = uniform_number(weight)
+    if number is None or (number == 1.0 and operation.name in {"mul", "div"}):
+        return None
+    producer = data.producer
+    alone = producer is not None and data not in linear and len(data.consumers) == 1
+    if alone and not data.is_output and producer is not None and producer.name == "mul":
+        return "a constant that belongs to the non-linear function before it"
+    return None

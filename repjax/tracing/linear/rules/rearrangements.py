@@ -1,0 +1,131 @@
+"""Rules of reshapes, transposes and flips.
+
+Where every axis keeps its role nothing happens to the form. Otherwise the elements change
+places: the form waits, and what is done to single elements afterwards is done before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repjax.tracing.linear.affine import Affine
+from repjax.tracing.linear.forms import Apart, Form, Rearranged, Stacked, State, Summed
+from repjax.tracing.linear.per_channel import is_one, matching_axes
+from repjax.tracing.linear.roles import BATCH, ArrayAxis, Relation, Roles
+from repjax.tracing.linear.rules.rule import NOT_REAL, Operand, Rule, same_axes, state_of
+from repjax.tracing.program.program import Operation
+from repjax.tracing.program.weights import is_float
+
+Correspondence = dict[int, int]
+
+
+def _corresponding(operation: Operation) -> Correspondence | None:
+    """Axes of the operand that are axes of the result; None if there is no telling."""
+    (data,), params = operation.data, operation.params
+    if operation.name == "transpose":
+        return {one: two for two, one in enumerate(params["permutation"])}
+    if operation.name == "squeeze":
+        gone = params["dimensions"]
+        kept = [axis for axis in range(len(data.shape)) if axis not in gone]
+        return {one: two for two, one in enumerate(kept)}
+    if operation.name == "broadcast_in_dim":
+        return dict(enumerate(params["broadcast_dimensions"]))
+    pairs = matching_axes(data.shape, operation.result.shape)
+    if pairs is None or params.get("dimensions") is not None:
+        return None
+    found: Correspondence = {}
+    for ones, twos in pairs:
+        wide_ones = [axis for axis in ones if not is_one(data.shape[axis])]
+        wide_twos = [axis for axis in twos if not is_one(operation.result.shape[axis])]
+        if len(wide_ones) == len(wide_twos) == 1:
+            found[wide_ones[0]] = wide_twos[0]
+        elif len(ones) == len(twos) == 1:
+            found[ones[0]] = twos[0]
+    return found
+
+
+def _relate(operation: Operation, roles: Roles) -> Relation | str:
+    (data,), result = operation.data, operation.result
+    if not is_float(data.dtype):
+        return NOT_REAL
+    found = _corresponding(operation)
+    if found is None:
+        return "a reshape of symbolic sizes"
+    if operation.name == "broadcast_in_dim":
+        added = [a for a in range(len(result.shape)) if a not in found.values()]
+        kept = all(data.shape[one] == result.shape[two] for one, two in found.items())
+        if not kept or any(not is_one(result.shape[axis]) for axis in added):
+            return "data is repeated"
+    relation = Relation(
+        [(ArrayAxis(data, one), ArrayAxis(result, two)) for one, two in found.items()]
+    )
+    for value, places in ((data, set(found)), (result, set(found.values()))):
+        relation.roles += [
+            (ArrayAxis(value, axis), BATCH)
+            for axis, size in enumerate(value.shape)
+            if axis not in places and not is_one(size)
+        ]
+    return relation
+
+
+def _relate_flip(operation: Operation, roles: Roles) -> Relation | str:
+    (data,) = operation.data
+    if not is_float(data.dtype):
+        return NOT_REAL
+    return Relation(same=same_axes(data, operation.result))
+
+
+def _rearranged(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
+    (data,), state = operation.data, state_of(operands[0])
+    if isinstance(state, Rearranged):
+        return Rearranged(state.form, state.value, (*state.operations, operation))
+    if _keeps_roles(operation, state, affine):
+        return state
+    if isinstance(state, Summed):
+        raise Apart("a sum over positions changes its axes")
+    form = state if isinstance(state, Stacked) else affine.settled(state)
+    return Rearranged(form, data, (operation,))
+
+
+def _keeps_roles(operation: Operation, state: State, affine: Affine) -> bool:
+    """Whether every axis of the operand is an axis of the result in the same role."""
+    (data,), result = operation.data, operation.result
+    found = _corresponding(operation)
+    before, after = affine.layout(data), affine.layout(result)
+    if found is None or found.get(before.channel) != after.channel:
+        return False
+    batch = [found[axis] for axis in before.batch if axis in found]
+    if batch != sorted(batch) or not set(batch) <= set(after.batch):
+        return False
+    space = [found.get(axis) for axis in before.space]
+    if space == list(after.space):
+        return True
+    # One pixel has no extent: a mean over all of space has no spatial axes left.
+    pixels = [data.shape[axis] for axis in before.space]
+    pixels += [result.shape[axis] for axis in after.space]
+    no_extent = isinstance(state, Summed) or (isinstance(state, Form) and state.dims == 0)
+    return no_extent and all(map(is_one, pixels))
+
+
+def _flip(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
+    (data,), state = operation.data, state_of(operands[0])
+    channel = affine.layout(data).channel
+    if tuple(operation.params["dimensions"]) == (channel,) and not isinstance(state, Rearranged):
+        features = affine.features(data)
+        select = affine.select(range(features)[::-1], features, affine.layout(data).dims)
+        return affine.follow(state, select, data)
+    if isinstance(state, Rearranged):
+        return Rearranged(state.form, state.value, (*state.operations, operation))
+    if isinstance(state, Summed):
+        raise Apart("a sum over positions is flipped")
+    form = state if isinstance(state, Stacked) else affine.settled(state)
+    return Rearranged(form, data, (operation,))
+
+
+RULES = {
+    "transpose": Rule(_relate, _rearranged, 1, rearranges=True),
+    "reshape": Rule(_relate, _rearranged, 2, rearranges=True),
+    "squeeze": Rule(_relate, _rearranged, 2, rearranges=True),
+    "broadcast_in_dim": Rule(_relate, _rearranged, 2),
+    "rev": Rule(_relate_flip, _flip, 2, rearranges=True),
+}

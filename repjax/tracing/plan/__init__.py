@@ -1,0 +1,1 @@
+"""Third chapter: which linear values are computed together, and the program that results."""

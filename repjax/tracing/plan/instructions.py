@@ -1,0 +1,265 @@
+"""Instructions of a fused program: an operation as written, or a form computed at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from repjax import jaxprs
+from repjax.algebra.arithmetic import written_out
+from repjax.tracing.linear.affine import Affine
+from repjax.tracing.linear.forms import Mean
+from repjax.tracing.linear.maps import Map
+from repjax.tracing.linear.roles import Layout
+from repjax.tracing.linear.vectors import uniform_number
+from repjax.tracing.plan.outcome import Outcome, Part, Term
+from repjax.tracing.program.program import Operation, Value
+from repjax.tracing.program.weights import Weight, as_traced
+
+Environment = dict[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """An operation as the program has it."""
+
+    operation: Operation
+
+    def run(self, known: Environment) -> None:
+        """Evaluate it and store its results."""
+        operands = [
+            as_traced(known[operand], operand.dtype)
+            if isinstance(operand, Weight)
+            else known[operand]
+            for operand in self.operation.operands
+        ]
+        results = jaxprs.bind(self.operation.equation, operands)
+        known.update(zip(self.operation.results, results, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """In which types a merged form is computed."""
+
+    compute: Any
+    accumulate: Any
+    precision: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """A form computed at once; `stored` says which parameter holds a kernel."""
+
+    root: Value
+    outcome: Outcome
+    numbers: Numbers
+    affine: Affine
+
+    def run(self, known: Environment) -> None:
+        """Evaluate it and store the value of the root."""
+        outcome, affine = self.outcome, self.affine
+        layout = affine.layout(outcome.value)
+        parts = [self._part(part, known) for part in outcome.parts]
+        y = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=layout.channel)
+        if outcome.view is not None:
+            target = outcome.operations[0].data[0] if outcome.operations else self.root
+            sizes = affine.layout(target).sizes(target)
+            y = _viewed(y, outcome.view, layout, sizes)
+        for operation in outcome.operations:
+            (y,) = jaxprs.bind(operation.equation, [y])
+        known[self.root] = y.astype(self.root.dtype)
+
+    def _part(self, part: Part, known: Environment) -> jax.Array:
+        value, layout = self.outcome.value, self.affine.layout(self.outcome.value)
+        shape = list(value.shape)
+        shape[layout.channel] = part.features
+        total = None
+        for term in part.terms:
+            y = self._term(term, known, tuple(shape))
+            if term.kind == "negative":
+                total = -y if total is None else total - y
+            else:
+                total = y if total is None else total + y
+        added = self._added(part, known)
+        if added is not None:
+            total = added if total is None else total + added
+        assert total is not None
+        return total if part.terms else jnp.broadcast_to(total, shape)
+
+    def _added(self, part: Part, known: Environment) -> jax.Array | None:
+        """Bias, bias maps and image together: what does not depend on data."""
+        value, layout = self.outcome.value, self.affine.layout(self.outcome.value)
+        rank, accumulate = len(value.shape), self.numbers.accumulate
+        total = None
+        for ones, one in part.bias_maps:
+            kernel = jnp.asarray(known[one.kernel])
+            image = written_out(kernel, one.shape, ones.sizes)
+            image = _placed(image.astype(accumulate), layout, rank)
+            total = image if total is None else total + image
+        if part.image is not None:
+            image = _placed(jnp.asarray(known[part.image]).astype(accumulate), layout, rank)
+            total = image if total is None else total + image
+        if part.bias is not None:
+            bias = jnp.asarray(known[part.bias]).astype(accumulate)
+            bias = _along(bias, layout.channel, rank)
+            total = bias if total is None else total + bias
+        return total
+
+    def _term(self, term: Term, known: Environment, shape: tuple[Any, ...]) -> jax.Array:
+        numbers = self.numbers
+        x, layout = self._base(term, known)
+        if term.window is not None:
+            x = _pooled(x.astype(numbers.accumulate), term.window, layout)
+        if term.kind in {"convolution", "product"}:
+            kernel = jnp.asarray(known[term.map.kernel]).astype(numbers.compute)
+            y = self._contract(term, x.astype(numbers.compute), kernel, layout, shape)
+            return y.astype(numbers.accumulate)
+        x = x.astype(numbers.accumulate)
+        if term.kind == "scale":
+            assert term.map.scale is not None
+            number = uniform_number(term.map.scale)
+            if number is not None:
+                x = x * jnp.asarray(number, x.dtype)
+            else:
+                scale = jnp.asarray(known[term.map.scale]).astype(numbers.accumulate)
+                x = x * _along(scale, layout.channel, x.ndim)
+        elif term.kind == "view":
+            own = self.affine.layout(self.outcome.value)
+            sizes = [shape[axis] for axis in own.space]
+            x = _viewed(x, term.map, layout, sizes[: layout.dims])
+        return self._arrange(x, layout, shape)
+
+    def _base(self, term: Term, known: Environment) -> tuple[jax.Array, Layout]:
+        base = term.base
+        if isinstance(base, Value):
+            return known[base], self.affine.layout(base)
+        layout = self.affine.layout(base.value)
+        left = [axis for axis in range(len(base.value.shape)) if axis not in base.axes]
+        layout = Layout(
+            tuple(left.index(axis) for axis in layout.batch),
+            tuple(left.index(axis) for axis in layout.space if axis in left),
+            left.index(layout.channel),
+        )
+        if base not in known:
+            known[base] = _mean(known[base.value], base)
+        return known[base], layout
+
+    def _contract(
+        self, term: Term, x: jax.Array, kernel: jax.Array, layout: Layout, shape: tuple[Any, ...]
+    ) -> jax.Array:
+        numbers, out = self.numbers, self.affine.layout(self.outcome.value)
+        if term.kind == "product":
+            y = lax.dot_general(
+                x,
+                kernel.reshape(kernel.shape[-2:]),
+                (((layout.channel,), (0,)), ((), ())),
+                precision=numbers.precision,
+                preferred_element_type=numbers.accumulate,
+            )
+            return self._arrange(jnp.moveaxis(y, -1, layout.channel), layout, shape)
+        dims = layout.dims
+        direct = len(layout.batch) == len(out.batch) == 1 and dims == out.dims
+        if not direct:
+            x = _standard(x, layout)
+        spatial = tuple(range(1, dims + 1))
+        plain = (0, dims + 1, *spatial)
+        axes = term.map.shape.axes
+        y = lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=term.map.shape.strides,
+            padding=[(axis.low, axis.high) for axis in axes],
+            lhs_dilation=term.map.shape.input_dilation,
+            rhs_dilation=[axis.dilation for axis in axes],
+            dimension_numbers=lax.ConvDimensionNumbers(
+                lhs_spec=(layout.batch[0], layout.channel, *layout.space) if direct else plain,
+                rhs_spec=(dims + 1, dims, *range(dims)),
+                out_spec=(out.batch[0], out.channel, *out.space) if direct else plain,
+            ),
+            feature_group_count=term.map.shape.groups,
+            precision=numbers.precision,
+            preferred_element_type=numbers.accumulate,
+        )
+        return y if direct else self._from_standard(y, shape)
+
+    def _arrange(self, y: jax.Array, layout: Layout, shape: tuple[Any, ...]) -> jax.Array:
+        """From the axes of a base to those of the value; sizes are already the value's."""
+        own = self.affine.layout(self.outcome.value)
+        if layout == own and y.ndim == len(shape) and (y.shape == shape or len(own.batch) == 1):
+            return y
+        return self._from_standard(_standard(y, layout), shape)
+
+    def _from_standard(self, y: jax.Array, shape: tuple[Any, ...]) -> jax.Array:
+        layout = self.affine.layout(self.outcome.value)
+        order = (*layout.batch, *layout.space, layout.channel)
+        y = y.reshape(tuple(shape[axis] for axis in order))
+        return jnp.transpose(y, [order.index(axis) for axis in range(len(order))])
+
+
+def _standard(x: jax.Array, layout: Layout) -> jax.Array:
+    """(one batch axis, spatial..., channels)."""
+    x = jnp.transpose(x, (*layout.batch, *layout.space, layout.channel))
+    count: Any = 1
+    for size in x.shape[: len(layout.batch)]:
+        count = count * size
+    return x.reshape((count, *x.shape[len(layout.batch) :]))
+
+
+def _mean(x: jax.Array, mean: Mean) -> jax.Array:
+    total = lax.reduce_sum(x.astype(mean.dtype), mean.axes)
+    return total / jnp.asarray(mean.count, mean.dtype)
+
+
+def _pooled(x: jax.Array, window: Map, layout: Layout) -> jax.Array:
+    taps, strides, dilation = [1] * x.ndim, [1] * x.ndim, [1] * x.ndim
+    padding, spread = [(0, 0)] * x.ndim, [1] * x.ndim
+    for place, axis in zip(layout.space, window.shape.axes, strict=True):
+        taps[place], strides[place], dilation[place] = axis.taps, axis.stride, axis.dilation
+        padding[place], spread[place] = (axis.low, axis.high), axis.input_dilation
+    zero = np.zeros((), x.dtype)
+    return lax.reduce_window(x, zero, lax.add, taps, strides, padding, spread, dilation)
+
+
+def _viewed(x: jax.Array, view: Map, layout: Layout, sizes: Sequence[Any]) -> jax.Array:
+    """Pad, crop and take every so many pixels, then choose channels."""
+    config, strides = [(0, 0, 0)] * x.ndim, [1] * x.ndim
+    for place, axis, size in zip(layout.space, view.shape.axes, sizes, strict=True):
+        if (axis.low, axis.high, axis.stride, axis.input_dilation) == (0, 0, 1, 1):
+            continue
+        wanted = (size - 1) * axis.stride + 1
+        high = wanted - axis.low - axis.dilated(x.shape[place])
+        config[place] = (axis.low, high, axis.input_dilation - 1)
+        strides[place] = axis.stride
+    if any(any(entry) for entry in config):
+        x = lax.pad(x, jnp.zeros((), x.dtype), config)
+    if any(stride != 1 for stride in strides):
+        x = lax.slice(x, [0] * x.ndim, x.shape, strides)
+    return x if view.keeps_channels else _chosen(x, view.chosen or (), layout.channel)
+
+
+def _chosen(x: jax.Array, chosen: Sequence[int], axis: int) -> jax.Array:
+    start, count = chosen[0], len(chosen)
+    if list(chosen) == list(range(start, start + count)):
+        return lax.slice_in_dim(x, start, start + count, axis=axis)
+    if list(chosen) == list(range(x.shape[axis]))[::-1]:
+        return lax.rev(x, (axis,))
+    return jnp.take(x, np.asarray(chosen, np.int32), axis=axis, mode="clip")
+
+
+def _placed(image: jax.Array, layout: Layout, rank: int) -> jax.Array:
+    """An image (spatial..., channels) on the axes of a value, one example."""
+    order = (*layout.space, layout.channel)
+    image = jnp.transpose(image, [order.index(axis) for axis in sorted(order)])
+    return jnp.expand_dims(image, [axis for axis in range(rank) if axis not in order])
+
+
+def _along(vector: jax.Array, axis: int, rank: int) -> jax.Array:
+    shape = [1] * rank
+    shape[axis] = -1
+    return vector.reshape(shape)

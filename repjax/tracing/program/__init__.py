@@ -1,0 +1,1 @@
+"""First chapter: a program read as operations on data, with weights on the side."""
