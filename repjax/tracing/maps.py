@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax import algebra
-from repjax.algebra import products, shapes
+from repjax.algebra import arithmetic, shapes
+from repjax.algebra.conv import from_shape
 from repjax.algebra.dtypes import common_dtype
 from repjax.algebra.geometry import Axis
 from repjax.algebra.shapes import Shape
@@ -71,7 +72,7 @@ class Maps(Vectors):
 
         def run() -> algebra.Conv:
             kernel = jnp.ones(shape.kernel_shape, jnp.float32)
-            return products.from_axes(kernel, None, axes, features)
+            return from_shape(kernel, None, shape)
 
         node = self.expressions.node("window", run=run, static=(features, _numbers(axes)))
         return Map(shape, node, bare=all(axis.taps == 1 for axis in axes))
@@ -98,9 +99,7 @@ class Maps(Vectors):
         node = self.expressions.node(
             "conv",
             [mark],
-            lambda value: products.from_axes(
-                value.reshape(shape.kernel_shape), None, shape.axes, shape.groups
-            ),
+            lambda value: from_shape(value.reshape(shape.kernel_shape), None, shape),
             static=(_numbers(shape.axes), shape.groups, shape.kernel_shape),
         )
         return Map(shape, node)
@@ -159,7 +158,9 @@ class Maps(Vectors):
 
         def run(value: Any, conv: algebra.Conv) -> Any:
             dtype = common_dtype(value.dtype, conv.kernel.dtype)
-            return products.bias_through(value.astype(dtype), conv.astype(dtype))
+            return arithmetic.bias_through(
+                value.astype(dtype), conv.kernel.astype(dtype), conv.shape
+            )
 
         features = (second.shape.features,)
         return self.expressions.node(
