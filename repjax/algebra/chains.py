@@ -41,14 +41,7 @@ def compose(first: Conv, second: Conv, *, size: Size = None) -> Conv:
         Array([3., 3.], dtype=float32)
     """
     sizes = sizes_or_any(size, first.dims)
-    _check_kernels(first, second, sizes)
-    if first.bias is not None:
-        reasons = shapes.bias_problems(first.shape, second.shape, sizes)
-        if reasons:
-            raise NotFusableError(
-                f"cannot compose: {', '.join(reasons)}: {first}, then {second}; "
-                "compose_with_bias_map gives that bias as a convolution of its own"
-            )
+    _check(first, second, sizes, biased=first.bias is not None)
     first, second = in_one_type(first, second)
     kernel = arithmetic.compose_kernels(first.kernel, first.shape, second.kernel, second.shape)
     bias = second.bias
@@ -91,9 +84,9 @@ def compose_with_bias_map(
         Array([2., 3., 3., 2.], dtype=float32)
     """
     sizes = sizes_or_any(size, first.dims)
-    _check_kernels(first, second, sizes)
+    _check(first, second, sizes, biased=False)
     bias = first.bias
-    if bias is None or not shapes.bias_problems(first.shape, second.shape, sizes):
+    if bias is None or not shapes.chain_problems(first.shape, second.shape, sizes, True):
         return compose(first, second, size=size), None
     start, first, second = in_one_type(bias_map(bias, dims=first.dims), first, second)
     conv = compose(first.replace(bias=None), second, size=size)
@@ -125,7 +118,11 @@ def bias_map(bias: ArrayLike, *, dims: int = 2) -> Conv:
     return from_shape(values.reshape(shape.kernel_shape), None, shape)
 
 
-def _check_kernels(first: Conv, second: Conv, sizes: shapes.Sizes) -> None:
-    reasons = shapes.chain_problems(first.shape, second.shape, sizes, False)
-    if reasons:
-        raise NotFusableError(f"cannot compose: {', '.join(reasons)}: {first}, then {second}")
+def _check(first: Conv, second: Conv, sizes: shapes.Sizes, *, biased: bool) -> None:
+    reasons = shapes.chain_problems(first.shape, second.shape, sizes, biased)
+    if not reasons:
+        return
+    way_out = ""
+    if not shapes.chain_problems(first.shape, second.shape, sizes, False):
+        way_out = "; compose_with_bias_map gives this bias as a convolution of its own"
+    raise NotFusableError(f"cannot compose: {', '.join(reasons)}: {first}, then {second}{way_out}")

@@ -146,13 +146,6 @@ def chain_problems(first: Shape, second: Shape, sizes: Sizes, biased: bool) -> t
     return tuple(problems)
 
 
-def bias_problems(first: Shape, second: Shape, sizes: Sizes) -> tuple[str, ...]:
-    """Why a bias of `first` is no bias after `second`, where their kernels compose."""
-    kernels = chain_problems(first, second, sizes, False)
-    both = chain_problems(first, second, sizes, True)
-    return tuple(problem for problem in both if problem not in kernels)
-
-
 def bias_shape(features: int, dims: int) -> Shape:
     """Shape of the convolution that makes a bias of an image of ones."""
     return Shape((Axis(1),) * dims, 1, features)
