@@ -4,6 +4,7 @@ It knows nothing of Flax, of trees or of programs. Rules R1 to R3 in the docstri
 `add` and `compose` decide what is exact; everything else is refused.
 """
 
+from repjax.algebra.chains import bias_map, compose, compose_with_bias_map
 from repjax.algebra.conv import Conv
 from repjax.algebra.errors import NotFusableError
 from repjax.algebra.kernels import (
@@ -15,8 +16,9 @@ from repjax.algebra.kernels import (
     identity_kernel,
     pad_kernel,
 )
+from repjax.algebra.layouts import embed, regroup
 from repjax.algebra.padding import same_padding
-from repjax.algebra.verbs import add, compose, concatenate, embed, regroup
+from repjax.algebra.sums import add, concatenate
 
 __all__ = [
     "Conv",
@@ -25,8 +27,10 @@ __all__ = [
     "average_pool",
     "average_pool_kernel",
     "batch_norm",
+    "bias_map",
     "channel_affine",
     "compose",
+    "compose_with_bias_map",
     "concatenate",
     "embed",
     "identity",

@@ -126,9 +126,9 @@ def convolved(
         x,
         kernel,
         window_strides=shape.strides,
-        padding=[(axis.low, axis.high) for axis in shape.axes],
+        padding=shape.padding,
         lhs_dilation=shape.input_dilation,
-        rhs_dilation=[axis.dilation for axis in shape.axes],
+        rhs_dilation=shape.dilation,
         dimension_numbers=lax.ConvDimensionNumbers(
             lhs_spec=(0, dims + 1, *spatial),
             rhs_spec=(dims + 1, dims, *range(dims)),
@@ -137,6 +137,12 @@ def convolved(
         feature_group_count=shape.groups,
         precision=precision,
     )
+
+
+def sum_present(biases: Sequence[jax.Array | None]) -> jax.Array | None:
+    """The sum of the biases that are there."""
+    present = [bias for bias in biases if bias is not None]
+    return functools.reduce(jnp.add, present) if present else None
 
 
 def promoted(*arrays: jax.Array) -> tuple[jax.Array, ...]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.algebra import arithmetic
-from repjax.algebra.dtypes import common_dtype
+from repjax.algebra.dtypes import common_dtype, fold_dtype
 from repjax.algebra.geometry import Axis
 from repjax.algebra.padding import Padding, padding_pairs, per_axis
-from repjax.algebra.shapes import Shape
+from repjax.algebra.shapes import Shape, argument_problems
 
 
 class Conv:
@@ -82,7 +83,7 @@ class Conv:
             "input_dilation": per_axis(input_dilation, dims, "input_dilation"),
             "groups": int(groups),
         }
-        problems = _problems(**fields)
+        problems = argument_problems(**fields)
         if problems:
             raise ValueError("not a convolution: " + "; ".join(problems))
         for name, value in fields.items():
@@ -167,14 +168,36 @@ class Conv:
                 f"expected data (batch..., {dims} spatial axes, {self.in_features}), "
                 f"found shape {x.shape}, for {self}"
             )
-        leaves = [x, self.kernel] + ([] if self.bias is None else [self.bias])
-        dtype = common_dtype(*(leaf.dtype for leaf in leaves))
+        dtype = common_dtype(*(leaf.dtype for leaf in jax.tree.leaves((x, self))))
         batch = x.shape[: x.ndim - dims - 1]
         flat = x.astype(dtype).reshape((math.prod(batch), *x.shape[len(batch) :]))
         y = arithmetic.convolved(flat, self.kernel.astype(dtype), self.shape, precision)
         if self.bias is not None:
             y = y + self.bias.astype(dtype)
         return y.reshape((*batch, *y.shape[1:]))
+
+    def of_ones(self, size: int | Sequence[int]) -> jax.Array:
+        """What an image of ones becomes: (spatial outputs..., features), float32 at least.
+
+        This evaluates a bias map (see `compose_with_bias_map`), without a convolution.
+
+        Args:
+            size: of the image in pixels, one number or one per spatial axis. A symbolic
+                dimension (`jax.export`) is accepted, and costs a convolution.
+
+        Raises:
+            ValueError: there are several input channels, or sizes for other axes.
+
+        Example:
+            >>> Conv(jnp.ones((3, 1, 1)), padding=1).of_ones(4)[:, 0]
+            Array([2., 3., 3., 2.], dtype=float32)
+        """
+        sizes = (size,) * self.dims if isinstance(size, int | np.integer) else tuple(size)
+        if self.in_features != 1 or len(sizes) != self.dims:
+            raise ValueError(f"expected one input channel and {self.dims} sizes: {self}, {size}")
+        (conv,) = in_one_type(self)
+        y = arithmetic.written_out(conv.kernel, conv.shape, sizes)
+        return y if conv.bias is None else y + conv.bias
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.kernel_size)) or "dense"
@@ -189,30 +212,23 @@ class Conv:
         return f"Conv{self}"
 
 
-def _problems(
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    strides: tuple[int, ...],
-    padding: tuple[tuple[int, int], ...],
-    dilation: tuple[int, ...],
-    input_dilation: tuple[int, ...],
-    groups: int,
-) -> list[str]:
-    problems = []
-    if not jnp.issubdtype(kernel.dtype, jnp.inexact):
-        problems.append(f"kernel has dtype {kernel.dtype}, expected a floating point type")
-    if bias is not None and bias.shape != kernel.shape[-1:]:
-        problems.append(f"bias has shape {bias.shape}, expected {kernel.shape[-1:]}")
-    if any(number < 1 for number in strides + dilation + input_dilation):
-        problems.append(
-            f"strides {strides}, dilation {dilation} and input dilation {input_dilation} "
-            "must be at least 1"
-        )
-    if any(taps < 1 for taps in kernel.shape[:-2]):
-        problems.append(f"kernel of shape {kernel.shape} has an axis without taps")
-    if groups < 1 or kernel.shape[-1] % groups:
-        problems.append(f"{kernel.shape[-1]} output channels do not divide into {groups} groups")
-    return problems
+def from_shape(kernel: jax.Array, bias: jax.Array | None, shape: Shape) -> Conv:
+    """A `Conv` from its arrays and its `Shape`."""
+    return Conv(
+        kernel,
+        bias,
+        strides=shape.strides,
+        padding=shape.padding,
+        dilation=shape.dilation,
+        input_dilation=shape.input_dilation,
+        groups=shape.groups,
+    )
+
+
+def in_one_type(*convs: Conv) -> tuple[Conv, ...]:
+    """The same maps in one type, float32 at least."""
+    dtype = fold_dtype(*(leaf.dtype for leaf in jax.tree.leaves(convs)))
+    return tuple(conv.astype(dtype) for conv in convs)
 
 
 _DATA = ("kernel", "bias")

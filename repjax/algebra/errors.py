@@ -1,4 +1,4 @@
-"""The one error of the library: a rewrite that would not be exact."""
+"""The error of a rewrite that would not be exact."""
 
 from __future__ import annotations
 

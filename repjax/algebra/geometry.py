@@ -136,9 +136,10 @@ def empties(first: Axis, second: Axis, size: int) -> bool:
 def border(first: Axis, second: Axis, size: int | None) -> tuple[bool, bool]:
     """What happens where `second` reads outside the outputs of `first`.
 
-    Returns two truths: whether it reads there at all (then a bias of `first` would be
-    lost), and whether `first`, continued to one of those places, would read real input
-    (then its kernel would be lost). With ``size=None`` they hold for some size.
+    The first result says whether it reads there at all: zero padding would then take the
+    place of a bias of `first`. The second says whether `first`, continued to one of those
+    places, would read the image: zero padding would then take the place of its kernel's
+    result. With ``size=None`` each is true if it is true for some size.
     """
     if size is not None:
         sizes = [size]

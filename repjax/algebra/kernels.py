@@ -12,8 +12,8 @@ from jax.typing import ArrayLike, DTypeLike
 from repjax.algebra.conv import Conv
 from repjax.algebra.dtypes import fold_dtype
 from repjax.algebra.errors import NotFusableError
+from repjax.algebra.layouts import embed, regroup
 from repjax.algebra.padding import Padding
-from repjax.algebra.verbs import embed, regroup
 
 
 def identity(features: int, *, dims: int = 2, dtype: DTypeLike = jnp.float32) -> Conv:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax import lax
 
+Size = int | Sequence[int] | None
 Padding = int | Sequence[int] | Sequence[tuple[int, int]] | str
 
 
@@ -20,6 +21,11 @@ def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...
     if len(numbers) != dims:
         raise ValueError(f"{name} has {len(numbers)} entries for {dims} spatial axes: {value}")
     return numbers
+
+
+def sizes_or_any(size: Size, dims: int) -> tuple[int | None, ...]:
+    """One size per spatial axis; None, for each, where a verb is asked about every size."""
+    return (None,) * dims if size is None else per_axis(size, dims, "size")
 
 
 def padding_pairs(padding: Padding, dims: int) -> tuple[tuple[int, int], ...]:

@@ -1,7 +1,8 @@
 """Convolutions without their numbers: what is legal, and the geometry that results.
 
-The verbs check and plan with these functions and then do the arithmetic; whoever only has
-to decide (a planner) stops here. Everything is plain integers and remembered.
+The verbs ask these functions first and then do the arithmetic. A planner, which only needs to
+know what could be merged, needs nothing else. Everything is plain integers, and answers are
+cached.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+
+import jax
+import jax.numpy as jnp
 
 from repjax.algebra import geometry
 from repjax.algebra.geometry import Axis
@@ -36,6 +40,16 @@ class Shape:
         return tuple(axis.stride for axis in self.axes)
 
     @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """(low, high) padding per axis."""
+        return tuple((axis.low, axis.high) for axis in self.axes)
+
+    @property
+    def dilation(self) -> tuple[int, ...]:
+        """Dilation per axis."""
+        return tuple(axis.dilation for axis in self.axes)
+
+    @property
     def input_dilation(self) -> tuple[int, ...]:
         """Input dilation per axis."""
         return tuple(axis.input_dilation for axis in self.axes)
@@ -49,6 +63,33 @@ class Shape:
     def output_size(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial output size for a spatial input size."""
         return tuple(axis.outputs(n) for axis, n in zip(self.axes, sizes, strict=True))
+
+
+def argument_problems(
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    strides: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    input_dilation: tuple[int, ...],
+    groups: int,
+) -> list[str]:
+    """Why arrays and numbers do not describe a convolution; [] if they do."""
+    problems = []
+    if not jnp.issubdtype(kernel.dtype, jnp.inexact):
+        problems.append(f"kernel has dtype {kernel.dtype}, expected a floating point type")
+    if bias is not None and bias.shape != kernel.shape[-1:]:
+        problems.append(f"bias has shape {bias.shape}, expected {kernel.shape[-1:]}")
+    if any(number < 1 for number in strides + dilation + input_dilation):
+        problems.append(
+            f"strides {strides}, dilation {dilation} and input dilation {input_dilation} "
+            "must be at least 1"
+        )
+    if any(taps < 1 for taps in kernel.shape[:-2]):
+        problems.append(f"kernel of shape {kernel.shape} has an axis without taps")
+    if groups < 1 or kernel.shape[-1] % groups:
+        problems.append(f"{kernel.shape[-1]} output channels do not divide into {groups} groups")
+    return problems
 
 
 @functools.lru_cache(maxsize=4096)
@@ -79,7 +120,10 @@ def parallel_problems(
 
 @functools.lru_cache(maxsize=4096)
 def chain_problems(first: Shape, second: Shape, sizes: Sizes, biased: bool) -> tuple[str, ...]:
-    """Why `second` after `first` is no convolution; () if it is one."""
+    """Why `second` after `first` is no convolution; () if it is one.
+
+    With ``biased=False`` only the kernel of `first` is judged, not its bias.
+    """
     if first.dims != second.dims:
         return ("numbers of spatial axes differ",)
     if first.features != second.in_features:
@@ -100,6 +144,11 @@ def chain_problems(first: Shape, second: Shape, sizes: Sizes, biased: bool) -> t
             elif outside and biased:
                 problems.append(f"axis {number}: bias meets zero padding")
     return tuple(problems)
+
+
+def bias_shape(features: int, dims: int) -> Shape:
+    """Shape of the convolution that makes a bias of an image of ones."""
+    return Shape((Axis(1),) * dims, 1, features)
 
 
 def common_axes(shapes: tuple[Shape, ...]) -> tuple[Axis, ...]:

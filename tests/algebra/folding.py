@@ -107,6 +107,12 @@ def _dynamic_slice(params: dict[str, Any], array: np.ndarray, *starts: np.ndarra
     return array[tuple(slice(int(start), int(start) + n) for start, n in spans)]
 
 
+def _gather(params: dict[str, Any], array: np.ndarray, places: np.ndarray) -> np.ndarray:
+    (axis,) = params["dimension_numbers"].start_index_map  # rows of one axis, as `jnp.take` does
+    assert params["dimension_numbers"].collapsed_slice_dims == (axis,), params
+    return np.take(array, places[:, 0], axis)
+
+
 _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
     "add": lambda params, a, b: a + b,
     "broadcast_in_dim": _broadcast_in_dim,
@@ -115,6 +121,7 @@ _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
     "dot_general": _dot_general,
     "dynamic_slice": _dynamic_slice,
     "eq": lambda params, a, b: np.equal(a, b),
+    "gather": _gather,
     "iota": _iota,
     "lt": lambda params, a, b: np.less(a, b),
     "pad": _pad,
