@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from repjax import algebra, blocks, branches
 from repjax._verify import Verification, verify
 from repjax.algebra import NotFusableError
-from repjax.tracing import Fused, Report, fuse
-from repjax.tracing.programs import count_operations
+from repjax.jaxprs import count_operations
+from repjax.tracing import Fused, InternalWarning, Report, fuse
 from repjax.trees import MalformedTreeError, fuse_params, register, unfuse_params
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fused",
+    "InternalWarning",
     "MalformedTreeError",
     "NotFusableError",
     "Report",

@@ -10,22 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.tracing import programs
+from repjax import jaxprs
+from repjax.primitives import EXACT, HEAVY
 
 MARGIN = 16.0
 """The bound is this many unit roundoffs of the magnitude; correct folds stay below 9."""
 
 SAMPLES = 8
-
-_EXACT = frozenset(
-    {
-        *("reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "rev", "copy"),
-        *("slice", "dynamic_slice", "dynamic_update_slice", "concatenate", "pad", "gather"),
-        *("convert_element_type", "reduce_precision", "neg", "abs", "sign", "stop_gradient"),
-        *("max", "min", "clamp", "select_n", "reduce_max", "reduce_min", "sort", "iota"),
-        *("reduce_window_max", "argmax", "argmin", "optimization_barrier", "select_and_gather_add"),
-    }
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,16 +160,16 @@ class _Float64:
         def rounding(shape: Sequence[int]) -> np.ndarray[Any, Any]:
             return amount * signs.choice([-1.0, 1.0], size=tuple(shape))
 
-        def step(equation: Any, operands: list[Any]) -> Sequence[Any]:
+        def step(equation: Any, operands: list[Any], scope: str) -> Sequence[Any]:
             operands = [_float64(operand) for operand in operands]
-            looped = programs.bind_loop(equation, operands, run)
+            looped = jaxprs.bind_loop(equation, operands, run)
             if looped is not None:
                 return [_float64(value) for value in looped]
             results = _bind64(equation, operands)
-            if equation.primitive.name in _EXACT or not amount:
+            if equation.primitive.name in EXACT or not amount:
                 return results
             scales = results
-            if equation.primitive.name in programs.HEAVY | {"reduce_sum", "cumsum"}:
+            if equation.primitive.name in HEAVY | {"reduce_sum", "cumsum"}:
                 scales = _bind64(equation, [_magnitude(operand) for operand in operands])
             return [
                 result + rounding(result.shape) * jnp.abs(scale) if _is_float(result) else result
@@ -186,7 +177,7 @@ class _Float64:
             ]
 
         def run(jaxpr: Any, operands: Sequence[Any]) -> list[Any]:
-            return programs.interpret(jaxpr, operands, step, keep=lambda _: False)
+            return jaxprs.interpret(jaxpr, operands, step, keep=lambda _: False)
 
         rounded = [
             value * (1 + rounding(value.shape)) if amount and _is_float(value) else value
@@ -204,13 +195,13 @@ def _bind64(equation: Any, operands: list[Any]) -> list[Any]:
         for name, value in equation.params.items()
     }
     try:
-        promoted = programs.bind(equation.replace(params=params), operands)
+        promoted = jaxprs.bind(equation.replace(params=params), operands)
     except (TypeError, ValueError, NotImplementedError):
         traced = [
             jnp.asarray(operand).astype(atom.aval.dtype) if _is_float(operand) else operand
             for operand, atom in zip(operands, equation.invars, strict=True)
         ]
-        promoted = programs.bind(equation, traced)
+        promoted = jaxprs.bind(equation, traced)
     return [_float64(value) for value in promoted]
 
 
@@ -243,8 +234,8 @@ def _coarsest(values: Iterable[Any]) -> tuple[str, float]:
 
 
 def _atoms(program: Any) -> Iterator[Any]:
-    yield from programs.body_of(program).inputs
-    for equation in programs.equations(program):
+    yield from jaxprs.body_of(program).inputs
+    for equation in jaxprs.equations(program):
         yield from equation.outvars
 
 

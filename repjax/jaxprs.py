@@ -237,6 +237,47 @@ def equations(jaxpr: Jaxpr) -> Iterator[Equation]:
             yield from equations(inner)
 
 
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf of a tree is an array, concrete or abstract."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
+
+
+class Leaves:
+    """The arrays of a tree, apart from the leaves that are none (functions, names, None).
+
+    Attributes:
+        arrays: the arrays, in order.
+        places: their positions among all leaves.
+        treedef: the structure of the tree.
+        static: the leaves, with None in the places of arrays.
+
+    Example:
+        >>> leaves = Leaves({"name": "net", "w": np.ones(2)})
+        >>> leaves.rebuild([np.zeros(2)])
+        {'name': 'net', 'w': array([0., 0.])}
+    """
+
+    def __init__(self, tree: Any, counts: Callable[[Any], bool] = is_array) -> None:
+        leaves, self.treedef = jax.tree.flatten(tree)
+        self.places = [place for place, leaf in enumerate(leaves) if counts(leaf)]
+        self.arrays = [leaves[place] for place in self.places]
+        inside = set(self.places)
+        self.static = [None if place in inside else leaf for place, leaf in enumerate(leaves)]
+
+    def rebuild(self, arrays: Sequence[Any]) -> Any:
+        """The tree with other arrays in the places of its own."""
+        leaves = list(self.static)
+        for place, array in zip(self.places, arrays, strict=True):
+            leaves[place] = array
+        return jax.tree.unflatten(self.treedef, leaves)
+
+
+def trace(fn: Callable[..., Any], *args: Any) -> Jaxpr:
+    """The program of a function; arguments may have leaves that are no arrays."""
+    leaves = Leaves(args)
+    return jax.make_jaxpr(lambda arrays: fn(*leaves.rebuild(arrays)))(leaves.arrays)
+
+
 def count_operations(fn: Callable[..., Any], *args: Any) -> collections.Counter[str]:
     """How many operations of each kind a function performs, by primitive name.
 
@@ -245,7 +286,8 @@ def count_operations(fn: Callable[..., Any], *args: Any) -> collections.Counter[
 
     Args:
         fn: any JAX function.
-        *args: pytrees of arrays or ``jax.ShapeDtypeStruct``; nothing is computed.
+        *args: pytrees of arrays or ``jax.ShapeDtypeStruct``, other leaves as they are (an
+            Equinox module is one); nothing is computed.
 
     Example:
         >>> import jax.numpy as jnp
@@ -253,7 +295,7 @@ def count_operations(fn: Callable[..., Any], *args: Any) -> collections.Counter[
         >>> count_operations(jax.jit(lambda x: jnp.sin(x @ x)), x)["dot_general"]
         1
     """
-    return _count(jax.make_jaxpr(fn)(*args))
+    return _count(trace(fn, *args))
 
 
 def _count(jaxpr: Jaxpr) -> collections.Counter[str]:

@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     POINTWISE = "computes every element by itself"
     MOVE = "copies elements to other places"
     FREE = "gives the same elements another shape or type"
+    CHOICE = "picks elements by their values"
     CALLBACK = "runs Python code on the host"
     OTHER = "anything else"
 
@@ -88,13 +89,15 @@ PRIMITIVES: dict[str, Primitive] = {
     "copy_p": Primitive(Kind.FREE, exact=True),
     "stop_gradient": Primitive(Kind.OTHER, exact=True),
     "optimization_barrier": Primitive(Kind.OTHER, exact=True),
-    "reduce_max": Primitive(Kind.OTHER, exact=True),
-    "reduce_min": Primitive(Kind.OTHER, exact=True),
-    "reduce_window_max": Primitive(Kind.OTHER, "max pool", exact=True),
-    "select_and_gather_add": Primitive(Kind.OTHER, exact=True),
-    "argmax": Primitive(Kind.OTHER, exact=True),
-    "argmin": Primitive(Kind.OTHER, exact=True),
-    "sort": Primitive(Kind.OTHER, exact=True),
+    "reduce_max": Primitive(Kind.CHOICE, exact=True),
+    "reduce_min": Primitive(Kind.CHOICE, exact=True),
+    "reduce_window_max": Primitive(Kind.CHOICE, "max pool", exact=True),
+    "select_and_gather_add": Primitive(Kind.CHOICE, exact=True),
+    "reduce_window_min": Primitive(Kind.CHOICE, "min pool", exact=True),
+    "top_k": Primitive(Kind.CHOICE, exact=True),
+    "argmax": Primitive(Kind.CHOICE, exact=True),
+    "argmin": Primitive(Kind.CHOICE, exact=True),
+    "sort": Primitive(Kind.CHOICE, exact=True),
     "iota": Primitive(Kind.OTHER, exact=True),
     "pure_callback": Primitive(Kind.CALLBACK, "callback"),
     "io_callback": Primitive(Kind.CALLBACK, "callback"),

@@ -1,20 +1,13 @@
 """The automatic door: find and merge what is fusable in any JAX function.
 
-A program is read as a graph of data and weights (`graph`, `expressions`); rules say which
-operations are linear (`rules*`) on axes whose meaning is inferred (`axes`); linear values
-become maps and forms (`vectors`, `maps`, `forms`), grouped where that is exact and not
-dearer (`regions`, `cost`); a plan (`plan`, `naming`, `loops`) replays the rest (`replay`)
-and is told in words (`report`, `reasons`).
+A book in chapters; its first page is README.md in this folder. A program is read
+(`program`), its linear operations become affine forms (`linear`), a plan says which of them
+are computed together (`plan`), and `fused` runs it; `report` and `reasons` say what was done.
 """
 
-from repjax.tracing import rules_elementwise as _elementwise
-from repjax.tracing import rules_moves as _moves
-from repjax.tracing import rules_windows as _windows
 from repjax.tracing.fused import Fused, fuse
-from repjax.tracing.programs import count_operations
 from repjax.tracing.reasons import Kept
 from repjax.tracing.report import Region, Report
+from repjax.tracing.surprises import InternalWarning
 
-__all__ = ["Fused", "Kept", "Region", "Report", "count_operations", "fuse"]
-
-del _elementwise, _moves, _windows  # imported for the rules they register
+__all__ = ["Fused", "InternalWarning", "Kept", "Region", "Report", "fuse"]

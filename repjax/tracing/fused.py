@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from repjax.tracing import cost as costs
-from repjax.tracing import graph as graphs
-from repjax.tracing.expressions import Expressions
-from repjax.tracing.naming import look_up, nested, variable_paths
-from repjax.tracing.plan import Plan
+from repjax import jaxprs
+from repjax.tracing.plan import cost as costs
+from repjax.tracing.plan.fold import Fold
+from repjax.tracing.plan.parameters import Variable, look_up, nested, variable_paths
+from repjax.tracing.plan.plan import Plan, make_plan, written_plan
+from repjax.tracing.program.program import Program, read
+from repjax.tracing.program.weights import Weights
 from repjax.tracing.report import Report, describe
+from repjax.tracing.surprises import kept_as_written
+
+_PLANS_KEPT = 16
 
 
 def fuse(
@@ -27,7 +33,8 @@ def fuse(
     The function is traced once, never run. Convolutions, products over the channels, batch
     norm in inference, scales and shifts, identities, padding, crops, strides, average pools
     and stacks of channels that meet in sums and chains become single convolutions wherever
-    that is exact, borders included. Everything else is replayed as written.
+    that is exact, borders included: a shift that meets zero padding becomes a bias map, a
+    small kernel that says what the border sees of it. Everything else is replayed as written.
 
     Args:
         apply: ``apply(variables, *inputs)`` in inference mode; keyword arguments go through
@@ -35,16 +42,17 @@ def fuse(
         variables: any pytree of arrays or ``jax.ShapeDtypeStruct`` (Linen variables, an NNX or
             Equinox module, ...). Leaves that are no arrays are kept as they are.
         *inputs: examples of the inputs, arrays or ``jax.ShapeDtypeStruct``. Sizes in space
-            matter for what is exact; others are tried when they come.
+            matter for what is exact; others are tried when they come. With a symbolic size
+            (`jax.export.symbolic_shape`) what is exact for every size is merged.
         cost: what may not grow. A number: multiply-accumulates that writing one element is
             worth, added to the multiply-accumulates of every kernel, per example. Or a
-            function that prices a `repjax.tracing.cost.Kernel`.
+            function that prices a `repjax.tracing.plan.cost.Kernel`.
 
     Returns:
         A `Fused` program: ``params``, ``apply``, ``fuse_params`` and ``report``.
 
     Raises:
-        Exception: what JAX raises if `apply` cannot be traced.
+        Exception: what JAX raises if `apply` cannot be traced; nothing else.
 
     Source: the merging of branches is that of Ding et al., RepVGG, CVPR 2021, and Diverse
         Branch Block, CVPR 2021, here found in the program instead of in class names.
@@ -69,7 +77,9 @@ class Fused:
 
     Attributes:
         params: the fused parameters, a nested dict of arrays named after the modules they
-            came from (``stage1/block0/kernel``); abstract if the variables were.
+            came from (``stage1/block0/kernel``); abstract if the variables were. Variables
+            that nothing was merged with are in it as the same objects: before donating it to
+            a jitted function, copy it with ``jax.tree.map(jnp.copy, fused.params)``.
         report: what was merged, what was not, and why.
     """
 
@@ -80,24 +90,48 @@ class Fused:
         self, apply: Callable[..., Any], variables: Any, inputs: Sequence[Any], cost: costs.Cost
     ) -> None:
         self._apply, self._cost = apply, cost
-        leaves, treedef = jax.tree.flatten(variables)
-        self._treedef: Any = treedef
-        self._static = [None if _is_array(leaf) else leaf for leaf in leaves]
-        self._places = [place for place, leaf in enumerate(leaves) if _is_array(leaf)]
+        self._leaves = jaxprs.Leaves(variables)
         paths = variable_paths(variables)
-        self._paths = [paths[place] for place in self._places]
-        self._specs = [_spec(leaves[place]) for place in self._places]
+        self._specs = [_spec(array) for array in self._leaves.arrays]
+        self._variables = [
+            Variable(paths[place], spec.shape, spec.dtype)
+            for place, spec in zip(self._leaves.places, self._specs, strict=True)
+        ]
         call = _Call(inputs)
-        self._first, out_tree = self._plan(call, None)
-        self._plans: dict[Any, tuple[Plan, Any]] = {call.key: (self._first, out_tree)}
-        self.report = describe(self._first)
-        self.params = self._evaluate([leaves[place] for place in self._places])
+        program, out_tree = self._read(call)
+        problem = None
+        try:
+            self._first = make_plan(program, self._variables, cost)
+            self._start(call, out_tree)
+        except Exception as error:
+            problem = kept_as_written("the whole program", error)
+            self._first = written_plan(program, self._variables, cost)
+            self._start(call, out_tree)
+        self.report = describe(self._first, problem)
+
+    def _start(self, call: _Call, out_tree: Any) -> None:
+        """Fold the variables, and see that the plan can be traced."""
+        self._plans = collections.OrderedDict([(call.key, (self._first, out_tree))])
+        self._fold = Fold(self._first.parameters)
+        specs = self._fold.abstract(self._specs)
+        self._shapes = {path: spec.shape for path, spec in specs.items()}
+        jax.eval_shape(self._first.run, specs, call.specs)
+        self.params = nested(self._fold(self._leaves.arrays))
+
+    def __repr__(self) -> str:
+        totals = self.report.totals
+        before, after = (
+            ", ".join(f"{counts[name]} {name}" for name in ("conv", "dot", "pool") if name in counts)
+            for counts in (totals.operations, totals.kernels)
+        )
+        name = getattr(self._apply, "__qualname__", type(self._apply).__name__)
+        return f"Fused({name}: {before or 'nothing to fuse'} → {after or 'as written'})"
 
     def fuse_params(self, variables: Any) -> dict[str, Any]:
         """Fused parameters of other variables of the same structure and shapes.
 
         A pure function of the arrays: works under ``jit``, ``vmap`` and ``grad``, and on
-        sharded arrays. Arithmetic is in float32 at least.
+        sharded arrays, whose shardings carry over. Arithmetic is in float32 at least.
 
         Args:
             variables: a tree like that given to `fuse`, arrays or ``ShapeDtypeStruct``.
@@ -106,115 +140,105 @@ class Fused:
             ValueError: structure or shapes differ (all problems are listed).
         """
         leaves, treedef = jax.tree.flatten(variables)
-        if treedef != self._treedef:
+        if treedef != self._leaves.treedef:
             raise ValueError(
                 f"variables have the structure {treedef}, expected that given to fuse: "
-                f"{self._treedef}"
+                f"{self._leaves.treedef}"
             )
-        arrays = [leaves[place] for place in self._places]
+        arrays = [leaves[place] for place in self._leaves.places]
         problems = [
-            f"{'/'.join(path)} has shape {np.shape(leaf)}, expected {spec.shape}"
-            for path, leaf, spec in zip(self._paths, arrays, self._specs, strict=True)
-            if np.shape(leaf) != spec.shape
+            f"{'/'.join(one.path)} has shape {np.shape(leaf)}, expected {one.shape}"
+            for one, leaf in zip(self._variables, arrays, strict=True)
+            if np.shape(leaf) != one.shape
         ]
         if problems:
             raise ValueError("variables do not fit: " + "; ".join(problems))
-        return self._evaluate(arrays)
+        return nested(self._fold(arrays))
 
     def apply(self, params: Any, *inputs: Any) -> Any:
         """The function on fused parameters.
 
-        Other batch sizes, resolutions and types are planned once each, with the divisions of
-        the first plan, and must lead to the same parameters. Works under ``jit``, ``vmap``,
-        ``grad`` and ``jax.export``.
+        Other batch sizes, resolutions and types are planned once each (the last 16 plans are
+        kept), divided as the first one, and must lead to the same parameters. Works under
+        ``jit``, ``vmap``, ``grad`` and ``jax.export``.
 
         Args:
-            params: as `params` or from `fuse_params`.
+            params: as `params` or from `fuse_params`; types may differ, shapes may not.
             *inputs: as for the original function.
 
         Raises:
-            ValueError: parameters are missing, or inputs of these sizes need others.
+            ValueError: parameters are missing or have other shapes, or inputs of these sizes
+                need other parameters.
         """
         call = _Call(inputs)
         if call.key not in self._plans:
-            found = self._plan(call, self._first)
-            self._check_same(found[0], call)
-            self._plans[call.key] = found
+            self._plans[call.key] = self._plan_alike(call)
+            while len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(call.key)
         plan, out_tree = self._plans[call.key]
-        values = look_up(params, [leaf.path for leaf in plan.leaves.values()])
+        values = look_up(params, {one.path: self._shapes[one.path] for one in plan.parameters})
         return jax.tree.unflatten(out_tree, plan.run(values, call.arrays))
 
-    def _plan(self, call: _Call, like: Plan | None) -> tuple[Plan, Any]:
+    def _read(self, call: _Call) -> tuple[Program, Any]:
         def flat(variables: Sequence[Any], arrays: Sequence[Any]) -> Any:
-            leaves = list(self._static)
-            for place, leaf in zip(self._places, variables, strict=True):
-                leaves[place] = leaf
-            return self._apply(jax.tree.unflatten(self._treedef, leaves), *call.rebuild(arrays))
+            return self._apply(self._leaves.rebuild(variables), *call.rebuild(arrays))
 
         trace = jax.make_jaxpr(flat, return_shape=True)
-        jaxpr, shapes = trace(self._specs, [_spec(array) for array in call.arrays])
-        expressions = Expressions()
-        weights = [
-            expressions.leaf(index, spec.shape, spec.dtype)
-            for index, spec in enumerate(self._specs)
+        jaxpr, shapes = trace(self._specs, call.specs)
+        weights = Weights()
+        variables = [
+            weights.variable(index, one.shape, one.dtype)
+            for index, one in enumerate(self._variables)
         ]
-        graph = graphs.read(jaxpr, [*weights, *[None] * len(call.arrays)], expressions)
-        known = like is not None and like.graph.signature == graph.signature
-        chosen = like.cuts if like is not None and known else None
-        dtypes = [spec.dtype for spec in self._specs]
-        return Plan(graph, self._paths, dtypes, self._cost, chosen), jax.tree.structure(shapes)
+        program = read(jaxpr, [*variables, *[None] * len(call.arrays)], weights)
+        return program, jax.tree.structure(shapes)
 
-    def _evaluate(self, arrays: Sequence[Any]) -> dict[str, Any]:
-        def evaluate(arrays: Sequence[Any]) -> dict[str, Any]:
-            return nested(self._first.fused_leaves(arrays))
+    def _plan_alike(self, call: _Call) -> tuple[Plan, Any]:
+        """The plan for other sizes."""
+        program, out_tree = self._read(call)
+        alike = program.signature == self._first.program.signature
+        like = self._first.decisions if alike else None
+        try:
+            plan = make_plan(program, self._variables, self._cost, like)
+        except ValueError as error:
+            raise self._other_parameters(call, f"here {error}") from error
+        first, other = self._first.signatures(), plan.signatures()
+        differing = [path for path in other if first.get(path) != other[path]]
+        if differing:
+            names = ", ".join("/".join(path) for path in sorted(differing)[:10])
+            raise self._other_parameters(call, f"what is merged there has other numbers: {names}")
+        return plan, out_tree
 
-        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in arrays):
-            abstract: dict[str, Any] = jax.eval_shape(evaluate, [_spec(array) for array in arrays])
-            return abstract
-        return evaluate(arrays)
-
-    def _check_same(self, plan: Plan, call: _Call) -> None:
-        first, other = self._first.signature(), plan.signature()
-        names = sorted(
-            "/".join(path)
-            for path in {*first, *other}
-            if path in other and first.get(path) != other[path]
+    def _other_parameters(self, call: _Call, reason: str) -> ValueError:
+        shapes = [array.shape for array in call.arrays if hasattr(array, "shape")]
+        return ValueError(
+            f"inputs of shapes {shapes} need other fused parameters than those fuse was given: "
+            f"{reason}. Call repjax.fuse with inputs of these shapes."
         )
-        if names:
-            shapes = [array.shape for array in call.arrays if hasattr(array, "shape")]
-            raise ValueError(
-                f"inputs of shapes {shapes} need other fused parameters than those fuse was "
-                f"given: {', '.join(names)}. What is exact depends on the size (as 'SAME' "
-                "padding with strides does); call repjax.fuse with inputs of these shapes."
-            )
 
 
 class _Call:
     """Flat inputs: arrays, and the rest that is part of the program."""
 
     def __init__(self, inputs: Sequence[Any]) -> None:
-        self._leaves, self._treedef = jax.tree.flatten(tuple(inputs))
-        self._places = [place for place, leaf in enumerate(self._leaves) if _is_input(leaf)]
-        self.arrays = [self._leaves[place] for place in self._places]
-        arrays = tuple(_signature(array) for array in self.arrays)
-        rest = tuple(leaf for leaf in self._leaves if not _is_input(leaf))
+        self._leaves = jaxprs.Leaves(tuple(inputs), _is_input)
+        self.arrays = self._leaves.arrays
+        self.specs = [_spec(array) for array in self.arrays]
+        arrays = tuple((spec.shape, spec.dtype, spec.weak_type) for spec in self.specs)
         x64 = jax.dtypes.canonicalize_dtype(np.int64)
-        self.key = (self._treedef, tuple(self._places), arrays, rest, str(x64))
+        leaves = self._leaves
+        self.key = (leaves.treedef, tuple(leaves.places), arrays, tuple(leaves.static), str(x64))
 
     def rebuild(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs with other arrays in their places."""
-        leaves = list(self._leaves)
-        for place, array in zip(self._places, arrays, strict=True):
-            leaves[place] = array
-        return tuple(jax.tree.unflatten(self._treedef, leaves))
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
+        inputs: tuple[Any, ...] = self._leaves.rebuild(arrays)
+        return inputs
 
 
 def _is_input(leaf: Any) -> bool:
-    return _is_array(leaf) or (isinstance(leaf, int | float | complex) and type(leaf) is not bool)
+    number = isinstance(leaf, int | float | complex) and type(leaf) is not bool
+    return number or jaxprs.is_array(leaf)
 
 
 def _spec(leaf: Any) -> Any:
@@ -223,8 +247,3 @@ def _spec(leaf: Any) -> Any:
     aval = jax.typeof(leaf)
     spec: Any = jax.ShapeDtypeStruct
     return spec(aval.shape, aval.dtype, weak_type=aval.weak_type)
-
-
-def _signature(leaf: Any) -> Any:
-    spec = _spec(leaf)
-    return spec.shape, spec.dtype, spec.weak_type

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from repjax.tracing import programs
-from repjax.tracing.graph import Operation, Value
-from repjax.tracing.plan import Plan
-from repjax.tracing.regions import HEAVY
+from repjax import jaxprs, primitives
+from repjax.primitives import Kind
+from repjax.tracing.linear.rules import RULES
+from repjax.tracing.plan.divide import CHEAPER
+from repjax.tracing.plan.groups import Group
+from repjax.tracing.plan.parameters import scope_path
+from repjax.tracing.plan.plan import Plan
+from repjax.tracing.program.program import Operation, Value
 
-SHORT = {
-    "conv_general_dilated": "conv",
-    "dot_general": "dot",
-    "reduce_window_sum": "pool",
-    "convolution": "conv",
-    "product": "dot",
-}
+_HEAVY = frozenset({Kind.KERNEL, Kind.WINDOW})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,65 +25,98 @@ class Kept:
         path: module path of the operation that made it, or its source line.
         operation: name of that operation.
         reason: why, in words.
+        prices: apart and together, where it is a matter of cost.
     """
 
     path: str
     operation: str
     reason: str
+    prices: tuple[float, float] | None = None
 
 
 def kept_apart(plan: Plan) -> list[Kept]:
     """The values a plan keeps apart, in the order of the program."""
     found: dict[tuple[int, str], Kept] = {}
 
-    def tell(operation: Operation | None, reason: str | None) -> None:
+    def tell(
+        operation: Operation | None, reason: str | None, prices: tuple[float, float] | None = None
+    ) -> None:
         if operation is not None and reason is not None:
-            kept = Kept(operation.path, _name(operation), reason)
+            kept = Kept(place_of(operation), name_of(operation), reason, prices)
             found.setdefault((operation.number, reason), kept)
 
-    regions = plan.regions
-    for value, reason in regions.cuts.items():
-        tell(value.producer, reason)
-    for group in plan.groups:
+    cuts = {cut.value for cut in plan.division.cuts}
+    for cut in plan.division.cuts:
+        tell(cut.value.producer, cut.reason, cut.prices)
+    for group in plan.division.groups:
         for operation, reason in group.notes:
             tell(operation, reason)
-        heavy = [one for one in group.operations if one.name in HEAVY]
+        heavy = [one for one in group.operations if one.kind in _HEAVY]
         if not group.merged and len(heavy) > 1 and not group.notes:
-            tell(heavy[0], "cheaper apart")
-        tell(group.operations[-1], _used_twice(plan, group.root))
-    for operation in plan.graph.operations:
-        if operation in regions.linear:
-            continue
-        tell(operation, regions.reasons.get(operation) or _not_linear(plan, operation))
+            tell(heavy[0], *_not_merged(group))
+        if group.root not in cuts:
+            tell(group.root.producer, _used_twice(plan, group.root))
+    for operation in plan.program.operations:
+        if not any(result in plan.linear.values for result in operation.results):
+            tell(operation, _not_linear(plan, operation))
     return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
+def place_of(operation: Operation) -> str:
+    """The module scopes of an operation without block equations, or its source line."""
+    return "/".join(scope_path(operation.scope)) or operation.scope or "(root)"
+
+
+def name_of(operation: Operation) -> str:
+    """What a reader would call an operation."""
+    short = primitives.look_up(operation.name).short
+    return short if short != operation.name else jaxprs.operation_name(operation.equation)
+
+
+def _not_merged(group: Group) -> tuple[str | None, tuple[float, float] | None]:
+    if group.prices is None:
+        return None, None
+    written, merged = group.prices
+    if merged > written:
+        return CHEAPER, (written, merged)
+    return "together it would take more kernels or multiply-accumulates", None
+
+
 def _used_twice(plan: Plan, value: Value) -> str | None:
-    linear = [one for one in value.consumers if one in plan.regions.linear]
-    others = len(value.consumers) - len(linear)
-    if value in plan.regions.cuts or not linear:
+    linear = [
+        one for one in value.consumers if any(r in plan.linear.values for r in one.results)
+    ]
+    if not linear:
         return None
     if value.is_output:
         return "is an output of the program"
-    return f"used by {len(value.consumers)} consumers, {others} of them non-linear"
+    others = len(value.consumers) - len(linear)
+    if others:
+        return f"used by {len(value.consumers)} consumers, {others} of them non-linear"
+    return f"used by {len(value.consumers)} consumers that lead to different values"
 
 
 def _not_linear(plan: Plan, operation: Operation) -> str | None:
-    if not any(value.producer in plan.regions.linear for value in operation.data):
+    if not any(value in plan.linear.values for value in operation.data):
         return None
     if operation.name in {"add", "sub", "mul", "div"} and len(operation.data) == 2:
         if any(_is_statistic(value) for value in operation.data):
             return "its statistics are computed from data"
-        return {"mul": "product of data", "div": "quotient of data"}.get(
-            operation.name, "sum of data of different shapes"
-        )
-    if not operation.results or operation.name in {"reduce_sum", "reduce_window_sum", "scan"}:
-        return None
-    return f"not linear: {_name(operation)}"
-
-
-def _name(operation: Operation) -> str:
-    return SHORT.get(operation.name) or programs.operation_name(operation.equation)
+    reason = plan.linear.reasons.get(operation)
+    if reason is not None or not operation.results:
+        return reason
+    name = name_of(operation)
+    if jaxprs.is_custom_derivative(operation.equation):
+        body = jaxprs.call_body(operation.equation)
+        computes = frozenset({Kind.POINTWISE, Kind.CHOICE})
+        if jaxprs.holds(body, primitives.names_of(*computes)):
+            return f"not linear: {name}"
+        return f"a derivative of its own: {name}"
+    if operation.kind in {Kind.POINTWISE, Kind.CHOICE}:
+        return f"not linear: {name}"
+    if operation.kind is Kind.CALLBACK:
+        return f"runs on the host: {name}"
+    return None if operation.name in RULES else f"no rule for {name}"
 
 
 def _is_statistic(value: Value) -> bool:
@@ -98,7 +129,7 @@ def _is_statistic(value: Value) -> bool:
             continue
         if producer.name in {"reduce_sum", "reduce_max"}:
             return True
-        if producer.name not in HEAVY and producer.result.shape != ():
+        if producer.kind not in _HEAVY and producer.result.shape != ():
             stack += [
                 one for one in producer.data if math.prod(one.shape) <= math.prod(value.shape)
             ]

@@ -7,13 +7,16 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from repjax.tracing import cost as costs
-from repjax.tracing.expressions import Node, reachable
-from repjax.tracing.plan import Plan
-from repjax.tracing.reasons import SHORT, Kept, kept_apart
-from repjax.tracing.regions import HEAVY, Group
+from repjax import primitives
+from repjax.primitives import Kind
+from repjax.tracing.plan import cost as costs
+from repjax.tracing.plan.groups import Group
+from repjax.tracing.plan.plan import Plan, module_of_group
+from repjax.tracing.program.weights import reachable
+from repjax.tracing.reasons import Kept, kept_apart
 
 _SHOWN = ("conv", "dot", "pool", "scale", "move", "add")
+_KERNELS = {"convolution": "conv", "product": "dot"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +81,27 @@ class Report:
             for reason, number in self.reasons.items():
                 places = dict.fromkeys(kept.path for kept in self.kept if kept.reason == reason)
                 shown = ", ".join(list(places)[:3]) + (", ..." if len(places) > 3 else "")
-                lines.append(f"  {number} x {reason} ({shown})")
+                lines.append(f"  {number} x {reason} ({shown}){self._prices(reason)}")
         return "\n".join(lines)
 
+    def _prices(self, reason: str) -> str:
+        """Both prices of the first value that a reason of cost keeps apart."""
+        priced = [kept.prices for kept in self.kept if kept.reason == reason and kept.prices]
+        if not priced:
+            return ""
+        apart, together = priced[0]
+        return f": {apart:,.0f} apart, {together:,.0f} together" + ", ..." * (len(priced) > 1)
 
-def describe(plan: Plan) -> Report:
-    """The report of a plan."""
-    regions = [_region(plan, group) for group in plan.groups if _is_told(group)]
+
+def describe(plan: Plan, problem: str | None = None) -> Report:
+    """The report of a plan; `problem` says why the whole program was kept as written."""
+    regions = [_region(plan, group) for group in plan.division.groups if _is_told(group)]
     kept = kept_apart(plan)
-    for loop in plan.loops:
-        body = describe(loop.plan)
-        regions += [_times(region, loop.scan.length) for region in body.regions]
+    if problem is not None:
+        kept.append(Kept("(root)", "fuse", problem))
+    for inner, length in plan.inner.values():
+        body = describe(inner)
+        regions += [_times(region, length) for region in body.regions]
         kept += body.kept
     return Report(tuple(regions), tuple(kept))
 
@@ -108,17 +121,18 @@ def _times(region: Region, length: int) -> Region:
 
 
 def _is_told(group: Group) -> bool:
-    return group.merged or any(one.name in HEAVY for one in group.operations)
+    heavy = {Kind.KERNEL, Kind.WINDOW}
+    return group.merged or any(one.kind in heavy for one in group.operations)
 
 
 def _region(plan: Plan, group: Group) -> Region:
     before = _parameters_before(group)
     return Region(
-        plan.module(group),
-        dict(collections.Counter(SHORT.get(one.name, one.name) for one in group.operations)),
-        _kinds(group.kernels_after),
-        round(sum(kernel.macs for kernel in group.kernels_before)),
-        round(sum(kernel.macs for kernel in group.kernels_after)),
+        "/".join(module_of_group(group, plan.variables)) or "(root)",
+        dict(collections.Counter(primitives.look_up(o.name).short for o in group.operations)),
+        _kinds(group.after),
+        round(sum(kernel.macs for kernel in group.before)),
+        round(sum(kernel.macs for kernel in group.after)),
         before,
         _parameters_after(group) if group.merged else before,
         group.merged,
@@ -127,26 +141,21 @@ def _region(plan: Plan, group: Group) -> Region:
 
 def _kinds(kernels: Sequence[costs.Kernel]) -> dict[str, int]:
     counted = collections.Counter(
-        SHORT.get(kernel.kind, kernel.kind) for kernel in kernels if kernel.kind != "weights"
+        _KERNELS.get(kernel.kind, kernel.kind) for kernel in kernels if kernel.kind != "weights"
     )
     return dict(counted)
 
 
 def _parameters_before(group: Group) -> int:
-    operands = [node for one in group.operations for node in one.operands if isinstance(node, Node)]
-    leaves = {node for node in reachable(operands) if node.name == "leaf"}
+    weights = [weight for one in group.operations for weight in one.weights]
+    leaves = {weight for weight in reachable(weights) if weight.name == "variable"}
     return sum(math.prod(leaf.shape or ()) for leaf in leaves)
 
 
 def _parameters_after(group: Group) -> int:
-    assert group.form is not None
-    total = 0 if group.form.bias is None else math.prod(group.form.bias.shape or ())
-    for _, one in group.form.terms:
-        if one.scale is not None:
-            total += one.shape.features
-        elif not one.bare:
-            total += math.prod(one.shape.kernel_shape)
-    return total
+    assert group.outcome is not None
+    kept = {weight for weight in group.outcome.weights if weight.variables}
+    return sum(math.prod(weight.shape or ()) for weight in kept)
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:

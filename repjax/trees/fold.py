@@ -11,7 +11,7 @@ import jax
 from repjax.branches import Branch
 from repjax.branches.branch import get
 from repjax.trees.problems import Block
-from repjax.trees.sharding import keep, sharding_of
+from repjax.sharding import keep, sharding_of
 
 
 def fold(block: Block) -> tuple[jax.Array, jax.Array | None]:

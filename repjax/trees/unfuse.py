@@ -17,7 +17,7 @@ from repjax.trees import find
 from repjax.trees.find import Path, Place
 from repjax.trees.problems import Block, examine, raise_all
 from repjax.trees.register import registered
-from repjax.trees.sharding import keep, sharding_of
+from repjax.sharding import keep, sharding_of
 
 
 def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax.tracing.fused import fuse
-from repjax.tracing.programs import count_operations
+from repjax.jaxprs import count_operations
 
 COUNTED = {"conv": "conv_general_dilated", "dot": "dot_general", "pool": "reduce_window_sum"}
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Apart, State
-from repjax.tracing.linear.roles import Layout, Roles
-from repjax.tracing.linear.rules import RULES
+from repjax.tracing.linear.roles import Layout, Relation, Roles
+from repjax.tracing.linear.rules import RULES, Rule
 from repjax.tracing.linear.rules.elementwise import channel_hint
 from repjax.tracing.linear.vectors import uniform_number
 from repjax.tracing.program.program import Operation, Program, Value
 from repjax.tracing.program.weights import Weight
+from repjax.tracing.surprises import kept_as_written
 
 _HINTED = 1
 """The rank after which weights that vary along one axis say which axis is channels."""
@@ -42,8 +43,18 @@ class Linear:
             one if isinstance(one, Weight) else known(one) or self.affine.of_value(one)
             for one in operation.operands
         ]
-        found = RULES[operation.name].form(operation, operands, self.affine)
+        try:
+            found = RULES[operation.name].form(operation, operands, self.affine)
+        except Apart:
+            raise
+        except Exception as error:
+            raise Apart(kept_as_written(f"the operation {operation.name}", error)) from error
         return list(found) if isinstance(found, Sequence) else [found]
+
+
+def nothing_linear(program: Program) -> Linear:
+    """As if no operation were linear."""
+    return Linear(frozenset(), Affine(program.weights, Roles().layout), {})
 
 
 def find_linear(program: Program) -> Linear:
@@ -88,7 +99,7 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
     for rank in ranks:
         for operation in [one for at, one in ranked if at == rank]:
             rule = RULES[operation.name]
-            relation = rule.relate(operation, roles)
+            relation = _relation(rule, operation, roles)
             if isinstance(relation, str):
                 reasons[operation] = relation
             elif roles.relate(relation) or rule.rearranges:
@@ -101,6 +112,13 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
         for value in (*operation.data, *operation.results) if operation in related else ():
             roles.assume_channel(value)
     return roles, related, reasons
+
+
+def _relation(rule: Rule, operation: Operation, roles: Roles) -> Relation | str:
+    try:
+        return rule.relate(operation, roles)
+    except Exception as error:
+        return kept_as_written(f"the operation {operation.name}", error)
 
 
 def _follow_hints(program: Program, related: set[Operation], roles: Roles) -> None:

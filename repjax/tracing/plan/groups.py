@@ -31,6 +31,7 @@ class Group:
         after: the kernels as they will be.
         merged: whether the outcome is used.
         price: of `after`.
+        prices: as written, and of the outcome.
         stuck: why there is no outcome.
         notes: operations whose sums keep maps of one base apart, with the reasons.
     """
@@ -41,6 +42,7 @@ class Group:
     after: tuple[costs.Kernel, ...]
     merged: bool
     price: float
+    prices: tuple[float, float] | None = None
     stuck: Stuck | None = None
     notes: tuple[tuple[Operation, str], ...] = ()
 
@@ -82,7 +84,7 @@ class Groups:
             states, apart = self._forms_of(operation, forms)
             if apart is not None:
                 stuck = self._stuck(values, operation, apart)
-                return Group(values, None, before, before, False, written, stuck)
+                return Group(values, None, before, before, False, written, None, stuck)
             forms[value] = state = states[operation.results.index(value)]
             if isinstance(state, Form):
                 notes += [(operation, note) for note in state.notes]
@@ -95,13 +97,14 @@ class Groups:
         except Apart as apart:
             assert root.producer is not None
             stuck = self._stuck(values, root.producer, apart)
-            return Group(values, None, before, before, False, written, stuck)
+            return Group(values, None, before, before, False, written, None, stuck)
         best: Group | None = None
         for outcome in found:
             after = tuple(costs.fused(outcome, root, affine))
             price = costs.price(after, self.cost)
             if best is None or price < best.price:
-                best = Group(values, outcome, before, after, True, price, None, tuple(notes))
+                both = written, price
+                best = Group(values, outcome, before, after, True, price, both, None, tuple(notes))
         assert best is not None
         if best.price < written and self._is_allowed(best):
             return best

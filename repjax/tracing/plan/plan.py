@@ -7,11 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 
 from repjax.algebra.dtypes import common_dtype
 from repjax.primitives import Kind
-from repjax.tracing.linear.find import Linear, find_linear
+from repjax.tracing.linear.find import Linear, find_linear, nothing_linear
 from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.divide import Decision, Division, decisions, divide, divide_alike
 from repjax.tracing.plan.groups import Group, Groups
@@ -33,7 +32,6 @@ from repjax.tracing.program.weights import (
     as_traced,
     bind_as_traced,
     constant_value,
-    evaluate,
     is_float,
     signature,
 )
@@ -76,17 +74,6 @@ class Plan:
         """What another trace of the same program needs in order to be planned alike."""
         inside = {number: plan.decisions for number, (plan, _) in self.inner.items()}
         return Decisions(decisions(self.division), inside)
-
-    def fused_leaves(self, variables: Sequence[Any]) -> dict[Path, Any]:
-        """The fused parameters of flat variables, by path."""
-        values = evaluate([one.weight for one in self.parameters], variables)
-        result = {}
-        for one in self.parameters:
-            value = values[one.weight]
-            if one.dtype is not None and one.weight.name != "variable":
-                value = jnp.asarray(value).astype(one.dtype)
-            result[one.path] = value
-        return result
 
     def run(self, params: dict[Path, Any], inputs: Sequence[Any]) -> list[Any]:
         """Outputs for fused parameters and flat inputs."""
@@ -137,8 +124,7 @@ def make_plan(
 
 def written_plan(program: Program, variables: Sequence[Variable], cost: costs.Cost) -> Plan:
     """The plan that replays everything as written."""
-    linear = dataclasses.replace(find_linear_nothing(program), values=frozenset())
-    return _Builder(program, linear, Division((), ()), tuple(variables), cost, None).plan()
+    return _Builder(program, nothing_linear(program), Division((), ()), tuple(variables), cost, None).plan()
 
 
 def module_of_group(group: Group, variables: Sequence[Variable]) -> Path:
