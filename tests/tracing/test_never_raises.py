@@ -11,7 +11,7 @@ from jax import lax
 
 import repjax
 from tests.tracing.checks import check, counts, error, image
-from tests.tracing.parts import conv, norm, pool, relu, weights
+from tests.tracing.parts import conv, norm, relu, weights
 
 pytestmark = pytest.mark.usefixtures("x64")
 
