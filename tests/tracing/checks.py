@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +87,9 @@ def named_leaves(params):
 
 
 def leaves_called(params, name):
-    return [leaf for path, leaf in named_leaves(params) if path.split("/")[-1] == name]
+    """Leaves of that name, numbered or not."""
+    called = re.compile(rf"(.*/)?{name}(_\d+)?")
+    return [leaf for path, leaf in named_leaves(params) if called.fullmatch(path)]
 
 
 def check(

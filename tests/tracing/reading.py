@@ -17,14 +17,15 @@ class Work:
 
     Attributes:
         macs: multiply-accumulates of convolutions, dots and pools.
-        products: products and quotients of data with a weight or a constant vector; a constant
-            scalar does not count.
-        shifts: the same for sums and differences.
+        products: products and quotients of data with a weight or a constant vector.
+        scalars: the same with a constant scalar.
+        shifts: sums and differences of data with a weight or a constant vector.
         outputs: shapes of what convolutions and dots of data give, in order.
     """
 
     macs: float = 0
     products: int = 0
+    scalars: int = 0
     shifts: int = 0
     outputs: list = dataclasses.field(default_factory=list)
 
@@ -75,11 +76,14 @@ def _count(equation, operands, found):
     if name in {"mul", "div", "add", "sub", "add_any"} and sorted(operands)[-1] == DATA:
         other = equation.invars[operands.index(min(operands))]
         vector = min(operands) == WEIGHT or math.prod(other.aval.shape) > 1
-        if min(operands) != DATA and vector:
-            if name in {"mul", "div"}:
-                found.products += 1
-            else:
-                found.shifts += 1
+        if min(operands) == DATA:
+            pass
+        elif name not in {"mul", "div"}:
+            found.shifts += vector
+        elif vector:
+            found.products += 1
+        else:
+            found.scalars += 1
     if DATA not in operands:
         return
     if name in {"conv_general_dilated", "dot_general"}:
