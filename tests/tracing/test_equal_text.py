@@ -14,7 +14,7 @@ from repjax import fuse
 from tests.tracing.checks import check, image, leaves_called, same_gradients
 from tests.tracing.parts import conv, norm, weights
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64_on_all_threads")
 
 C = 4
 W = weights(a=(3, 3, C, C), one=(1, 1, C, C), two=(1, 1, C, C), v=(C,), u=(C,), norm=C)
