@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.tracing.fused import fuse
-from repjax.jaxprs import count_operations
+from repjax import count_operations, fuse
+from tests.tracing.reading import Work, work
 
 COUNTED = {"conv": "conv_general_dilated", "dot": "dot_general", "pool": "reduce_window_sum"}
 
@@ -51,25 +53,131 @@ def error(expected, found):
     for one, two in pairs:
         assert one.shape == two.shape
         assert one.dtype == two.dtype
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, two = jax.random.key_data(one), jax.random.key_data(two)
         one, two = np.asarray(one), np.asarray(two)
+        if one.dtype == bool:
+            one, two = one.astype(int), two.astype(int)
         largest = np.abs(one).max(initial=0.0)
         if max(largest, np.abs(two).max(initial=0.0)) > 1e-15:
             worst = max(worst, np.abs(one - two).max() / max(largest, 1e-30))
     return worst
 
 
-def check(apply, variables, *inputs, before=None, after=None, tolerance=1e-12, **options):
-    """Fuse, compare in float64, compare the counts; returns the fused program."""
+def is_float(leaf):
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def others(variables):
+    """Other variables: every float a little larger, each by another factor."""
+    rng = np.random.default_rng(7)
+
+    def change(leaf):
+        if not is_float(leaf):
+            return leaf
+        return jnp.asarray(leaf * (1 + rng.uniform(0.05, 0.3, leaf.shape)) + 0.01, leaf.dtype)
+
+    return jax.tree.map(change, variables)
+
+
+def named_leaves(params):
+    """Fused parameters by the last part of their path and the whole of it."""
+    flat = jax.tree_util.tree_flatten_with_path(params)[0]
+    return [("/".join(str(getattr(p, "key", p)) for p in path), leaf) for path, leaf in flat]
+
+
+def leaves_called(params, name):
+    """Leaves of that name, numbered or not."""
+    called = re.compile(rf"(.*/)?{name}(_\d+)?")
+    return [leaf for path, leaf in named_leaves(params) if called.fullmatch(path)]
+
+
+def check(
+    apply,
+    variables,
+    *inputs,
+    before=None,
+    after=None,
+    products=None,
+    shifts=None,
+    gone=(),
+    gradients=False,
+    tolerance=1e-12,
+    **options,
+):
+    """Fuse, compare in float64, compare the counts; returns the fused program.
+
+    Args:
+        before, after: numbers of convolutions, dots and pools.
+        products: number of products of data with a weight or a constant vector, after.
+        shifts: number of sums of data with a weight or a constant vector, after.
+        gone: names of primitives of which none may be left.
+        gradients: compare derivatives with respect to inputs and variables too.
+        tolerance: largest difference over largest value.
+        options: for `fuse`.
+    """
     fused = fuse(apply, variables, *inputs, **options)
     expected = apply(variables, *inputs)
     found = fused.apply(fused.params, *inputs)
     assert jax.tree.structure(expected) == jax.tree.structure(found)
     assert error(expected, found) <= tolerance
+    depend_on_variables(fused, variables)
+    if gradients:
+        same_gradients(apply, variables, fused, *inputs)
     if before is not None:
         assert counts(apply, variables, *inputs) == before
     if after is not None:
         assert counts(fused.apply, fused.params, *inputs) == after
+    one, two = work(apply, variables, *inputs), work(fused.apply, fused.params, *inputs)
+    no_more(one, two)
+    if products is not None:
+        assert two.products == products
+    if shifts is not None:
+        assert two.shifts == shifts
+    left = count_operations(fused.apply, fused.params, *inputs)
+    assert not [name for name in gone if left[name]]
     return fused
+
+
+def no_more(before: Work, after: Work):
+    """Fusing never adds multiply-accumulates, nor products of data with what is no data."""
+    assert after.macs <= before.macs
+    assert after.products + after.scalars <= before.products + before.scalars
+
+
+def depend_on_variables(fused, variables):
+    """No fused leaf is a constant: each changes when every variable does."""
+    moved = fused.fuse_params(others(variables))
+    pairs = zip(named_leaves(fused.params), named_leaves(moved), strict=True)
+    fixed = [
+        path
+        for (path, one), (_, two) in pairs
+        if is_float(one) and one.size and np.array_equal(one, two)
+    ]
+    assert not fixed, fixed
+
+
+def same_gradients(apply, variables, fused, *inputs, tolerance=1e-10):
+    """Derivatives with respect to all floats, of one number that all outputs enter."""
+    floats, treedef = jax.tree.flatten((variables, inputs))
+    places = [place for place, leaf in enumerate(floats) if is_float(leaf)]
+
+    def total(outputs):
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(outputs) if is_float(leaf))
+
+    def of(run):
+        def scalar(*arrays):
+            leaves = list(floats)
+            for place, array in zip(places, arrays, strict=True):
+                leaves[place] = array
+            return total(run(*jax.tree.unflatten(treedef, leaves)))
+
+        slopes = jax.grad(scalar, tuple(range(len(places))))
+        return slopes(*(floats[place] for place in places))
+
+    expected = of(lambda variables, inputs: apply(variables, *inputs))
+    found = of(lambda variables, inputs: fused.apply(fused.fuse_params(variables), *inputs))
+    assert error(expected, found) <= tolerance
 
 
 def linen(module, x, seed=0):

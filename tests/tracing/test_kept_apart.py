@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from repjax.tracing.fused import fuse
+from repjax import fuse
 from tests.tracing.checks import check, image, linen, numbers
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -32,28 +32,11 @@ W = {
 }
 
 
-def pool_after_norm(w, x):
-    y = lax.reduce_window(
-        conv(x, w["one"]) + w["v"], 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME"
-    )
-    return jnp.tanh(y / 9)
-
-
 CASES = {
-    "bias at the border": (
-        lambda w, x: jnp.tanh(conv(conv(x, w["one"]) + w["v"], w["a"])),
-        {"conv": 2},
-        "bias meets zero padding",
-    ),
     "kernel at the border": (
         lambda w, x: jnp.tanh(conv(conv(x, w["a"]), w["b"])),
         {"conv": 2},
         "zero padding between two spatial kernels",
-    ),
-    "bias at the border of a pool": (
-        pool_after_norm,
-        {"conv": 1, "pool": 1},
-        "bias meets zero padding",
     ),
     "strides": (
         lambda w, x: jnp.tanh(conv(x, w["a"], 2)[:, :2, :2] + conv(x, w["one"])[:, :2, :2]),
@@ -102,7 +85,7 @@ CASES = {
 def test_kept_apart(name):
     apply, after, reason = CASES[name]
     fused = check(apply, W, image(1, 6, 6, 4), before=after, after=after)
-    assert reason in fused.report.reasons
+    assert any(reason in given for given in fused.report.reasons)
     assert reason in str(fused.report)
 
 

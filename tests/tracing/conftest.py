@@ -1,0 +1,17 @@
+"""What tests with host callbacks need: they run on threads that no context manager reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def x64_on_all_threads() -> Iterator[None]:
+    """Arrays are float64 unless said otherwise, in host callbacks too."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
