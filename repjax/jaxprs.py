@@ -53,6 +53,13 @@ def body_of(jaxpr: Jaxpr) -> Body:
     return Body(constants, inner.invars, inner.eqns, inner.outvars)
 
 
+def name_of(equation: Equation) -> str:
+    """The name of its primitive; another one where a user's primitive has a name of JAX's."""
+    name = str(equation.primitive.name)
+    known = getattr(jax.lax, f"{name}_p", equation.primitive)
+    return name if known is equation.primitive else f"another {name}"
+
+
 def is_literal(atom: Atom) -> bool:
     """Whether an operand is a constant written into the equation, with a field ``val``."""
     return isinstance(atom, core.Literal)

@@ -121,8 +121,9 @@ def _times(region: Region, length: int) -> Region:
 
 
 def _is_told(group: Group) -> bool:
-    heavy = {Kind.KERNEL, Kind.WINDOW}
-    return group.merged or any(one.kind in heavy for one in group.operations)
+    names = {"reduce_window_sum"}
+    heavy = any(one.kind is Kind.KERNEL or one.name in names for one in group.operations)
+    return heavy or (group.merged and group.outcome is not None)
 
 
 def _region(plan: Plan, group: Group) -> Region:
@@ -153,8 +154,8 @@ def _parameters_before(group: Group) -> int:
 
 
 def _parameters_after(group: Group) -> int:
-    assert group.outcome is not None
-    kept = {weight for weight in group.outcome.weights if weight.variables}
+    weights = () if group.outcome is None else group.outcome.weights
+    kept = {weight for weight in weights if weight.variables}
     return sum(math.prod(weight.shape or ()) for weight in kept)
 
 

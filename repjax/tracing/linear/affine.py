@@ -191,31 +191,29 @@ class Affine(Maps):
 
     def _after(self, form: Form, second: Map, value: Value) -> Form:
         terms: list[tuple[Base, Map]] = []
+        biases: list[Weight | None] = []
         for base, first in form.terms:
             problems = shapes.chain_problems(first.shape, second.shape, self.sizes(base), False)
             if problems:
                 raise Apart(words(problems))
-            terms.append((base, self.compose(first, second)))
-        bias = form.bias
-        if bias is not None:
-            here = self.layout(value).sizes(value)
-            channels = second.shape.in_features
-            still = Shape((Axis(1),) * second.shape.dims, channels, channels, channels)
-            if not shapes.chain_problems(still, second.shape, _known(here), True):
-                bias = self.through(bias, second)
-            elif is_zero(bias):
-                bias = None
+            both = self.compose(first, second)
+            if isinstance(base, Ones) and not meets_border(both.shape):
+                biases.append(self.through(self.full(1.0, 1), both))
             else:
-                problems = shapes.chain_problems(still, second.shape, _known(here), False)
-                if problems:
-                    raise Apart(words(problems))
-                one = self.bias_map(bias, second.shape.dims)
-                terms.append((Ones(here), self.compose(one, second)))
-                bias = None
+                terms.append((base, both))
+        if form.bias is not None and not meets_border(second.shape):
+            biases.append(self.through(form.bias, second))
+        elif form.bias is not None and not is_zero(form.bias):
+            here = self.layout(value).sizes(value)
+            one = self.bias_map(form.bias, second.shape.dims)
+            problems = shapes.chain_problems(one.shape, second.shape, _known(here), False)
+            if problems:
+                raise Apart(words(problems))
+            terms.append((Ones(here), self.compose(one, second)))
         image = form.image
         if image is not None:
             image = self.image_through(image, second, _static(self.layout(value).sizes(value)))
-        return Form(tuple(terms), bias, form.dims, image)
+        return Form(tuple(terms), self.total(biases), form.dims, image)
 
     def _mean(self, state: Summed) -> Form:
         """The mean of a form: maps of one tap go after the mean."""
@@ -345,6 +343,14 @@ class Affine(Maps):
 def words(problems: Sequence[str]) -> str:
     """Problems of geometry as one reason, without the number of the axis."""
     return "; ".join(dict.fromkeys(problem.partition(": ")[2] or problem for problem in problems))
+
+
+def meets_border(second: Shape, sizes: Sequence[int | None] | None = None) -> bool:
+    """Whether a map reads a place where a constant ends; without sizes: for some size."""
+    channels = second.in_features
+    still = Shape((Axis(1),) * second.dims, channels, channels, channels)
+    known = (None,) * second.dims if sizes is None else tuple(sizes)
+    return bool(shapes.chain_problems(still, second, known, True))
 
 
 def _known(sizes: Sequence[object]) -> tuple[int | None, ...]:

@@ -9,7 +9,7 @@ from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Apart, State
 from repjax.tracing.linear.roles import Layout, Relation, Roles
 from repjax.tracing.linear.rules import RULES, Rule
-from repjax.tracing.linear.rules.elementwise import channel_hint
+from repjax.tracing.linear.rules.elementwise import hints
 from repjax.tracing.linear.vectors import uniform_number
 from repjax.tracing.program.program import Operation, Program, Value
 from repjax.tracing.program.weights import Weight
@@ -95,17 +95,13 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
         for one in program.operations
         if one.name in RULES and not one.equation.effects and one.data
     ]
-    ranks = sorted({rank for rank, _ in ranked})
-    for rank in ranks:
-        for operation in [one for at, one in ranked if at == rank]:
-            rule = RULES[operation.name]
-            relation = _relation(rule, operation, roles)
-            if isinstance(relation, str):
-                reasons[operation] = relation
-            elif roles.relate(relation) or rule.rearranges:
-                related.add(operation)
-            else:
-                reasons[operation] = "its axes are not those of the operations around it"
+    for rank in sorted({rank for rank, _ in ranked}):
+        waiting = [one for at, one in ranked if at == rank]
+        while waiting:
+            left = [one for one in waiting if not _related(one, roles, related, reasons)]
+            if len(left) == len(waiting):
+                _assume(left, roles)
+            waiting = left
         if rank == _HINTED:
             _follow_hints(program, related, roles)
     for operation in program.operations:
@@ -114,7 +110,36 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
     return roles, related, reasons
 
 
-def _relation(rule: Rule, operation: Operation, roles: Roles) -> Relation | str:
+def _related(
+    operation: Operation, roles: Roles, related: set[Operation], reasons: dict[Operation, str]
+) -> bool:
+    """Relate the axes of an operation; False if more must be known first."""
+    rule = RULES[operation.name]
+    relation = _relation(rule, operation, roles)
+    if relation is None:
+        return False
+    if isinstance(relation, str):
+        reasons[operation] = relation
+    elif roles.relate(relation) or rule.rearranges:
+        related.add(operation)
+    else:
+        reasons[operation] = "its axes are not those of the operations around it"
+    return True
+
+
+def _assume(waiting: Sequence[Operation], roles: Roles) -> None:
+    """Give one operation's axes the role that is likely: stacked are channels, cut is space."""
+    stacks = [one for one in waiting if one.name == "concatenate"]
+    operation = (stacks or waiting)[0]
+    assumed = RULES[operation.name].assumed
+    assert assumed is not None
+    axes, role = assumed
+    for axis in axes(operation):
+        if roles.role(axis) is None:
+            roles.relate(Relation(roles=[(axis, role)]))
+
+
+def _relation(rule: Rule, operation: Operation, roles: Roles) -> Relation | str | None:
     try:
         return rule.relate(operation, roles)
     except Exception as error:
@@ -123,8 +148,7 @@ def _relation(rule: Rule, operation: Operation, roles: Roles) -> Relation | str:
 
 def _follow_hints(program: Program, related: set[Operation], roles: Roles) -> None:
     for operation in program.operations:
-        hint = channel_hint(operation) if operation in related else None
-        if hint is not None:
+        for hint in hints(operation, roles) if operation in related else ():
             roles.relate(hint)
 
 

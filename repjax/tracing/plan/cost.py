@@ -61,9 +61,10 @@ def price(kernels: Sequence[Kernel], cost: Cost) -> float:
 
 
 def elements(value: Value, affine: Affine, features: int | None = None) -> float:
-    """Number of elements of one example."""
+    """Number of elements of one example: all axes but the first that is batch."""
     layout = affine.layout(value)
-    sizes = [value.shape[axis] for axis in layout.space]
+    axes = [a for a in range(len(value.shape)) if a not in (*layout.batch[:1], layout.channel)]
+    sizes = [value.shape[axis] for axis in axes]
     count = math.prod(size if isinstance(size, int) else SYMBOLIC_SIZE for size in sizes)
     return float(count * (affine.features(value) if features is None else features))
 
@@ -155,7 +156,8 @@ def _of_part(part: Part, value: Value, affine: Affine) -> list[Kernel]:
 def _of_term(term: Term, count: float, affine: Affine) -> list[Kernel]:
     kernels = []
     if isinstance(term.base, Mean):
-        kernels.append(Kernel("mean", 0, elements(term.base.value, affine)))
+        means = elements(term.base.value, affine) / term.base.count
+        kernels.append(Kernel("mean", means, means * (term.base.count + 1)))
     if term.window is not None:
         share = count / term.map.shape.features * term.window.shape.features
         taps = math.prod(axis.taps for axis in term.window.shape.axes)

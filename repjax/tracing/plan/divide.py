@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.primitives import Kind
 from repjax.tracing.linear.find import Linear
+from repjax.tracing.plan.carry import Carried, carry
 from repjax.tracing.plan.groups import Group, Groups, is_best
 from repjax.tracing.program.program import Operation, Program, Value
 
@@ -36,10 +37,11 @@ class Cut:
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-    """Groups in the order of their roots, and the cuts between them."""
+    """Groups in the order of their roots, the cuts between them, and what passed these."""
 
     groups: tuple[Group, ...]
     cuts: tuple[Cut, ...]
+    carried: Mapping[Value, Carried] = dataclasses.field(default_factory=dict)
 
 
 def divide(program: Program, groups: Groups) -> Division:
@@ -54,17 +56,38 @@ def divide(program: Program, groups: Groups) -> Division:
         split, reasons = _search(members, linear, groups)
         found += split.groups
         cuts += reasons
-    return Division(_in_order(found), tuple(sorted(cuts, key=lambda cut: cut.value.number)))
+    final, carried = carry(_in_order(found), groups)
+    ordered = tuple(sorted(cuts, key=lambda cut: cut.value.number))
+    return Division(_in_order(final), ordered, carried)
 
 
-Decision = tuple[tuple[int, ...], bool]
-"""Numbers of the values of a group, and whether it is merged."""
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What was decided of a group.
+
+    Attributes:
+        values: the numbers of its values.
+        merged: whether it is computed at once.
+        bias_maps: how many bias maps it has.
+        carried: what its readers take with them.
+    """
+
+    values: tuple[int, ...]
+    merged: bool
+    bias_maps: int
+    carried: Carried | None
 
 
 def decisions(division: Division) -> tuple[Decision, ...]:
     """What another trace of the same program needs in order to be divided alike."""
     return tuple(
-        (tuple(value.number for value in group.values), group.merged) for group in division.groups
+        Decision(
+            tuple(value.number for value in group.values),
+            group.merged,
+            group.bias_maps,
+            division.carried.get(group.root),
+        )
+        for group in division.groups
     )
 
 
@@ -75,17 +98,27 @@ def divide_alike(program: Program, groups: Groups, decided: Sequence[Decision]) 
         ValueError: a group that was merged there is not exact here, with the reason.
     """
     values = {value.number: value for one in program.operations for value in one.results}
-    found = []
-    for numbers, merged in decided:
-        members = tuple(values[number] for number in numbers)
+    found: list[Group] = []
+    chosen: dict[Value, Carried] = {}
+    for decision in decided:
+        members = tuple(values[number] for number in decision.values)
         linear = all(value in groups.linear.values for value in members)
         group = groups.group(members) if linear else None
-        if group is not None and (group.outcome is not None or not merged):
-            found.append(groups.as_decided(group, merged))
-        elif merged:
+        if group is not None and (group.outcome is not None or not decision.merged):
+            found.append(groups.as_decided(group, decision.merged))
+            if decision.carried is not None:
+                chosen[group.root] = decision.carried
+        elif decision.merged:
             stuck = None if group is None else group.stuck
             raise ValueError("its axes differ" if stuck is None else stuck.reason)
-    return Division(tuple(found), ())
+    final, carried = carry(found, groups, chosen)
+    if carried != chosen:
+        raise ValueError("a constant cannot be added further on")
+    counts = {decision.values[-1]: decision.bias_maps for decision in decided}
+    final = [
+        groups.with_fewer_bias_maps(group, counts[group.root.number]) for group in final
+    ]
+    return Division(_in_order(final), (), carried)
 
 
 def _in_order(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -178,6 +211,8 @@ class _Split:
             return value
         ends: set[Value] = set()
         for consumer in value.consumers:
+            if consumer.equation.effects:
+                return value
             for result in consumer.results:
                 if result.is_used:
                     if result not in roots:

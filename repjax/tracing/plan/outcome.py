@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from repjax.tracing.linear.affine import Affine
+from repjax.tracing.linear.affine import Affine, meets_border
 from repjax.tracing.linear.forms import (
     Apart,
     Base,
@@ -22,6 +22,7 @@ from repjax.tracing.linear.maps import Map
 from repjax.tracing.linear.vectors import is_all
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight
+from repjax.tracing.program.zeros import is_zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,8 @@ def _parts(
     found = [tuple(_term(base, one, spatial) for base, one in data)]
     if any(one.stages is not None for _, one in data):
         found.append(tuple(_staged(base, one, spatial) for base, one in data))
-    return [Part(terms, maps, form.bias, form.image, count) for terms in found]
+    bias = None if form.bias is None or is_zero(form.bias) else form.bias
+    return [Part(terms, maps, bias, form.image, count) for terms in found]
 
 
 def _term(base: Base, one: Map, spatial: bool, window: Map | None = None) -> Term:
@@ -153,3 +155,15 @@ def _kind(one: Map, spatial: bool) -> str:
     if one.is_pointwise and one.shape.groups == 1 and not (spatial and one.shape.dims):
         return "product"
     return "convolution"
+
+
+def without_idle_maps(part: Part, affine: Affine) -> Part:
+    """The part with biases for bias maps that read nothing but ones at this size."""
+    idle = [
+        (ones, one)
+        for ones, one in part.bias_maps
+        if not meets_border(one.shape, affine.sizes(ones))
+    ]
+    biases = [affine.through(affine.full(1.0, 1), one) for _, one in idle]
+    kept = tuple(pair for pair in part.bias_maps if pair not in idle)
+    return dataclasses.replace(part, bias=affine.total([part.bias, *biases]), bias_maps=kept)

@@ -180,7 +180,11 @@ class _Builder:
             ]
             if left or not (done or any(value in inside for value in operation.results)):
                 instructions.append(self._loop(operation) or self._replay(operation))
-            instructions += [self._merged(merged[value]) for value in done]
+            instructions += [
+                self._merged(merged[value])
+                for value in done
+                if merged[value].outcome is not None
+            ]
         self.needed.update(
             dict.fromkeys(one for one in self.program.outputs if isinstance(one, Weight))
         )

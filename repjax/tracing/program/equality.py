@@ -82,6 +82,8 @@ def _hashable(value: Any, *, values_only: bool = False) -> Hashable:
             (str(key), _hashable(part, values_only=values_only)) for key, part in value.items()
         ]
         return ("dict", *sorted(items, key=lambda item: item[0]))
+    if isinstance(value, np.integer):
+        return ("int", int(value))
     if isinstance(value, np.ndarray | np.generic):
         return constant_meaning(value)
     if isinstance(value, float):

@@ -8,8 +8,11 @@ is never shared and happens as often as before.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Sequence
 from typing import Any
+
+import numpy as np
 
 from repjax import jaxprs, primitives
 from repjax.primitives import Kind
@@ -52,10 +55,10 @@ class Operation:
     results: list[Value]
     scope: str
 
-    @property
+    @functools.cached_property
     def params(self) -> dict[str, Any]:
-        """Parameters of the equation."""
-        return dict(self.equation.params)
+        """Parameters of the equation; integers of NumPy among them as plain ones."""
+        return {name: _plain(value) for name, value in self.equation.params.items()}
 
     @property
     def result(self) -> Value:
@@ -143,7 +146,7 @@ class _Reader:
 
     def step(self, equation: jaxprs.Equation, operands: list[Any], scope: str) -> list[Any]:
         read = [self.operand(operand) for operand in operands]
-        name = equation.primitive.name
+        name = jaxprs.name_of(equation)
         once = bool(equation.effects) or primitives.look_up(name).kind is Kind.CALLBACK
         if not once and not any(isinstance(operand, Value) for operand in read):
             return list(self.weights.equation(equation, [w for w in read if isinstance(w, Weight)]))
@@ -157,6 +160,12 @@ class _Reader:
         if key is not None:
             self.known[key] = operation
         return list(operation.results)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.integer):
+        return int(value)
+    return tuple(map(_plain, value)) if type(value) in {tuple, list} else value
 
 
 def _used(operations: list[Operation], outputs: Sequence[Value | Weight]) -> list[Operation]:

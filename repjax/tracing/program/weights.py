@@ -108,7 +108,7 @@ class Weights:
 
     def equation(self, equation: jaxprs.Equation, operands: Sequence[Weight]) -> list[Weight]:
         """The results of an equation whose operands are all weights."""
-        name, static = equation.primitive.name, meaning(equation)
+        name, static = jaxprs.name_of(equation), meaning(equation)
         avals = [atom.aval for atom in equation.outvars]
 
         def run(*values: Any) -> list[Any]:
@@ -175,7 +175,8 @@ def _constant_value(weight: Weight) -> np.ndarray | None:
         return None if traced or extended else np.asarray(weight.value)
     needed = reachable([weight])
     sizes = all(isinstance(size, int) for one in needed for size in one.shape or ())
-    if not sizes or any(one.name == "constant" and constant_value(one) is None for one in needed):
+    symbolic = any(one.name == "dim_as_value" for one in needed)
+    if symbolic or not sizes or any(one.name == "constant" and constant_value(one) is None for one in needed):
         return None
     with jax.ensure_compile_time_eval():
         return np.asarray(evaluate([weight], ())[weight])
@@ -205,7 +206,7 @@ _SAME_TYPE = frozenset({"add", "add_any", "sub", "mul", "div", "max", "min", "po
 
 def _bind_wide(equation: jaxprs.Equation, values: Sequence[Any]) -> list[Any]:
     """Evaluate an equation, without narrowing floats: casts down are looked through."""
-    name = equation.primitive.name
+    name = jaxprs.name_of(equation)
     if name == "convert_element_type" and is_float(equation.params["new_dtype"]):
         value = jnp.asarray(values[0])
         if is_float(value.dtype):

@@ -3,14 +3,14 @@
 A bias that meets zero padding is harmless if it is identically zero, as when a padding value
 is subtracted before and added after. Only a sum can cancel. Equal terms of opposite sign
 cancel by themselves and constants are added exactly; what is left of a sum is zero if at two
-independent random points it is below 1e-13 of the sum of its terms' magnitudes. What is not
+independent random complex points it is below 1e-13 of the sum of its terms' magnitudes. What is not
 analytic counts as one more free variable, so that a miss only loses a merge.
 """
 
 from __future__ import annotations
 
 import collections
-import zlib
+import functools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ class _Sized(NamedTuple):
         return _Sized(run(self.value), run(self.size))
 
 
+@functools.lru_cache(maxsize=4096)
 def is_zero(weight: Weight) -> bool:
     """Whether a float weight is zero for all variables (False: it may be something else)."""
     constant = constant_value(weight)
@@ -145,8 +146,7 @@ def _value(weight: Weight, values: dict[Weight, _Sized], point: int) -> _Sized:
         wide = constant.astype(np.float64)
         return _Sized(wide, np.abs(wide))
     if not operands:
-        seed = zlib.crc32(f"{point} {weight.number}".encode())
-        free = np.random.default_rng(seed).uniform(0.5, 1.5, shape)
+        free = _free_variable(weight.number, shape, point)
         return _Sized(free, np.abs(free))
     params = {} if weight.equation is None else weight.equation.params
     if weight.name == "vector":
@@ -169,6 +169,18 @@ def _value(weight: Weight, values: dict[Weight, _Sized], point: int) -> _Sized:
         return _Sized(one.value / two.value, one.size / np.abs(two.value))
     found = _FUNCTIONS[weight.name](params, one.value)
     return _Sized(found, np.abs(found))
+
+
+def _free_variable(number: int, shape: tuple[int, ...], point: int) -> Any:
+    """Random complex numbers, at the second point with the other sign of the real part.
+
+    Off the real line a root of a square is no more the number itself.
+    """
+    random = np.random.default_rng([number, 0])
+    sign = np.where(random.uniform(size=shape) < 0.5, -1.0, 1.0) * (1 if point == 1 else -1)
+    random = np.random.default_rng([number, point])
+    real, imaginary = random.uniform(0.5, 1.5, shape), random.uniform(-1.0, 1.0, shape)
+    return sign * real + 1j * imaginary
 
 
 _FUNCTIONS: dict[str, Callable[[dict[str, Any], Any], Any]] = {

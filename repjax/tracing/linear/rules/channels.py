@@ -146,6 +146,6 @@ def _write(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
 
 RULES = {
     "gather": Rule(_relate_gather, _gather, 2),
-    "scatter": Rule(_relate_write, _write, 3),
-    "dynamic_update_slice": Rule(_relate_write, _write, 3),
+    "scatter": Rule(_relate_write, _write, 2),
+    "dynamic_update_slice": Rule(_relate_write, _write, 2),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Apart, Form, Rearranged, State, Summed
 from repjax.tracing.linear.per_channel import varying, vector_of
-from repjax.tracing.linear.roles import CHANNEL, ArrayAxis, Relation, Roles
+from repjax.tracing.linear.roles import CHANNEL, SPACE, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.rule import (
     NOT_REAL,
     Operand,
@@ -34,15 +34,24 @@ def _relate(operation: Operation, roles: Roles) -> Relation | str:
     return relation
 
 
-def channel_hint(operation: Operation) -> Relation | None:
-    """A weight that varies along one axis is taken to vary over the channels."""
+def hints(operation: Operation, roles: Roles) -> list[Relation]:
+    """What weights tell of axes: along one axis they vary over the channels.
+
+    Where the channels are known, other axes along which a weight varies are space.
+    """
     if operation.name not in {"add", "sub", "mul", "div", "select_n"}:
-        return None
+        return []
+    found = []
     for weight in operation.weights:
-        along = varying(weight)
-        if len(along) == 1 and len(weight.shape or ()) == len(operation.result.shape):
-            return Relation(roles=[(ArrayAxis(operation.result, min(along)), CHANNEL)])
-    return None
+        if len(weight.shape or ()) != len(operation.result.shape):
+            continue
+        axes = [ArrayAxis(operation.result, axis) for axis in sorted(varying(weight))]
+        if len(axes) == 1:
+            found.append(Relation(roles=[(axes[0], CHANNEL)]))
+        elif CHANNEL in [roles.role(axis) for axis in axes]:
+            unknown = [axis for axis in axes if roles.role(axis) is None]
+            found.append(Relation(roles=[(axis, SPACE) for axis in unknown]))
+    return found
 
 
 def _sum(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:

@@ -191,5 +191,5 @@ RULES = {
     "conv_general_dilated": Rule(_relate_convolution, _convolution, 0),
     "dot_general": Rule(_relate_product, _product, 0),
     "reduce_window_sum": Rule(_relate_pool, _pool, 2),
-    "reduce_sum": Rule(_relate_sum, _sum_over_axes, 4),
+    "reduce_sum": Rule(_relate_sum, _sum_over_axes, 3),
 }

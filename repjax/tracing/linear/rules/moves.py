@@ -15,34 +15,48 @@ from repjax.tracing.program.weights import Weight, constant_value, is_float
 from repjax.tracing.program.zeros import is_zero
 
 
-def _moved(operation: Operation, roles: Roles, touched: Sequence[int]) -> Relation | str:
-    """Relation of a pad or slice: touched axes are channels where known, else space."""
+def _axes_along(operation: Operation) -> list[ArrayAxis]:
+    """The axes of the data along which numbers are padded, cut or skipped."""
+    data, params = operation.data[0], operation.params
+    if operation.name == "pad":
+        touched = [axis for axis, entry in enumerate(params["padding_config"]) if any(entry)]
+    elif operation.name == "split":
+        touched = [params["axis"]]
+    else:
+        strides = params.get("strides") or (1,) * len(data.shape)
+        pairs = zip(data.shape, operation.result.shape, strides, strict=True)
+        touched = [axis for axis, (one, two, step) in enumerate(pairs) if one != two or step != 1]
+    return [ArrayAxis(data, axis) for axis in touched]
+
+
+def _moved(operation: Operation, roles: Roles) -> Relation | str | None:
+    """Relation of a pad or slice: touched axes are channels or space."""
     if len(operation.data) != 1 or not isinstance(operation.operands[0], Value):
         return "weights are padded or sliced by data"
     data = operation.data[0]
     if not is_float(data.dtype):
         return NOT_REAL
     relation = Relation()
+    touched = {axis.place for axis in _axes_along(operation)}
     for result in operation.results:
         for one, two in same_axes(data, result):
             known = roles.role(one) or roles.role(two)
+            if one.place in touched and known is None:
+                return None
             if one.place in touched and known == BATCH:
                 return "it takes apart the batch"
             if one.place in touched and known == CHANNEL:
                 relation.roles += [(one, CHANNEL), (two, CHANNEL)]
             else:
                 relation.same.append((one, two))
-                if one.place in touched:
-                    relation.roles.append((one, SPACE))
     return relation
 
 
-def _relate_pad(operation: Operation, roles: Roles) -> Relation | str:
+def _relate_pad(operation: Operation, roles: Roles) -> Relation | str | None:
     config = operation.params["padding_config"]
-    touched = [axis for axis, entry in enumerate(config) if any(entry)]
     if not all(isinstance(number, int) for entry in config for number in entry):
         return "its padding depends on a symbolic size"
-    return _moved(operation, roles, touched)
+    return _moved(operation, roles)
 
 
 def _pad(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -72,20 +86,14 @@ def _pad(operation: Operation, operands: Sequence[Operand], affine: Affine) -> S
     return affine.shift(state, filling, operation.result) if filled else state
 
 
-def _relate_slice(operation: Operation, roles: Roles) -> Relation | str:
-    data = operation.data[0]
-    strides = operation.params["strides"] or (1,) * len(data.shape)
-    touched = [
-        axis
-        for axis, size in enumerate(data.shape)
-        if operation.result.shape[axis] != size or strides[axis] != 1
-    ]
-    bounds = (*operation.params["start_indices"], *operation.params["limit_indices"])
-    if any(not isinstance(data.shape[axis], int) for axis in touched) or not all(
-        isinstance(bounds[axis], int) for axis in touched
-    ):
+def _relate_slice(operation: Operation, roles: Roles) -> Relation | str | None:
+    data, params = operation.data[0], operation.params
+    touched = [axis.place for axis in _axes_along(operation)]
+    bounds = [(params["start_indices"][axis], params["limit_indices"][axis]) for axis in touched]
+    sizes = [data.shape[axis] for axis in touched]
+    if not all(isinstance(one, int) for one in [*sizes, *(end for pair in bounds for end in pair)]):
         return "its bounds depend on a symbolic size"
-    return _moved(operation, roles, touched)
+    return _moved(operation, roles)
 
 
 def _slice(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -122,10 +130,6 @@ def _cut_out(
     return affine.follow(state, select, result)
 
 
-def _relate_split(operation: Operation, roles: Roles) -> Relation | str:
-    return _moved(operation, roles, [operation.params["axis"]])
-
-
 def _split(operation: Operation, operands: Sequence[Operand], affine: Affine) -> list[State]:
     (data,) = operation.data
     axis, ones = operation.params["axis"], (1,) * len(data.shape)
@@ -137,12 +141,11 @@ def _split(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
     return states
 
 
-def _relate_dynamic_slice(operation: Operation, roles: Roles) -> Relation | str:
+def _relate_dynamic_slice(operation: Operation, roles: Roles) -> Relation | str | None:
     starts = [constant_value(one) for one in operation.weights]
     if len(operation.data) != 1 or any(start is None for start in starts):
         return "its place depends on data or variables"
-    pairs = zip(operation.data[0].shape, operation.result.shape, strict=True)
-    return _moved(operation, roles, [axis for axis, (a, b) in enumerate(pairs) if a != b])
+    return _moved(operation, roles)
 
 
 def _dynamic_slice(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -155,17 +158,24 @@ def _dynamic_slice(operation: Operation, operands: Sequence[Operand], affine: Af
     return _cut_out(operands[0], data, result, starts, (1,) * len(starts), affine)
 
 
-def _relate_stack(operation: Operation, roles: Roles) -> Relation | str:
+def _relate_stack(operation: Operation, roles: Roles) -> Relation | str | None:
     result, along = operation.result, operation.params["dimension"]
     if not is_float(result.dtype):
         return NOT_REAL
-    if roles.role(ArrayAxis(result, along)) in {SPACE, BATCH}:
+    axes = [ArrayAxis(value, along) for value in (result, *operation.data)]
+    found = {roles.role(axis) for axis in axes} - {None}
+    if found & {SPACE, BATCH}:
         return "pixels or examples are stacked"
-    relation = Relation(roles=[(ArrayAxis(result, along), CHANNEL)])
+    if not found:
+        return None
+    relation = Relation(roles=[(axis, CHANNEL) for axis in axes])
     for value in operation.data:
         relation.same += [pair for pair in same_axes(value, result) if pair[0].place != along]
-        relation.roles.append((ArrayAxis(value, along), CHANNEL))
     return relation
+
+
+def _stacked_axis(operation: Operation) -> list[ArrayAxis]:
+    return [ArrayAxis(operation.result, operation.params["dimension"])]
 
 
 def _stack(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -180,10 +190,12 @@ def _stack(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
     return affine.stack(states, counts)
 
 
+_ALONG = (_axes_along, SPACE)
+
 RULES = {
-    "pad": Rule(_relate_pad, _pad, 2),
-    "slice": Rule(_relate_slice, _slice, 2),
-    "split": Rule(_relate_split, _split, 2),
-    "dynamic_slice": Rule(_relate_dynamic_slice, _dynamic_slice, 2),
-    "concatenate": Rule(_relate_stack, _stack, 3),
+    "pad": Rule(_relate_pad, _pad, 2, assumed=_ALONG),
+    "slice": Rule(_relate_slice, _slice, 2, assumed=_ALONG),
+    "split": Rule(_moved, _split, 2, assumed=_ALONG),
+    "dynamic_slice": Rule(_relate_dynamic_slice, _dynamic_slice, 2, assumed=_ALONG),
+    "concatenate": Rule(_relate_stack, _stack, 2, assumed=(_stacked_axis, CHANNEL)),
 }

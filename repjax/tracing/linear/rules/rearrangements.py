@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Apart, Form, Rearranged, Stacked, State, Summed
-from repjax.tracing.linear.per_channel import is_one, matching_axes
+from repjax.tracing.linear.per_channel import is_one, matching_axes, pulled_back
 from repjax.tracing.linear.roles import BATCH, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.rule import NOT_REAL, Operand, Rule, same_axes, state_of
-from repjax.tracing.program.program import Operation
-from repjax.tracing.program.weights import is_float
+from repjax.tracing.program.program import Operation, Value
+from repjax.tracing.program.weights import constant_value, is_float
 
 Correspondence = dict[int, int]
 
@@ -77,14 +79,67 @@ def _relate_flip(operation: Operation, roles: Roles) -> Relation | str:
 
 def _rearranged(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
     (data,), state = operation.data, state_of(operands[0])
-    if isinstance(state, Rearranged):
-        return Rearranged(state.form, state.value, (*state.operations, operation))
-    if _keeps_roles(operation, state, affine):
+    if not isinstance(state, Rearranged) and _keeps_roles(operation, state, affine):
         return state
+    return _waiting(operation, state, affine)
+
+
+def _waiting(operation: Operation, state: State, affine: Affine) -> State:
+    """The form with one more rearrangement that waits, or the choice of channels they are."""
+    if isinstance(state, Rearranged):
+        state = Rearranged(state.form, state.value, (*state.operations, operation))
+        chosen = channels_moved(affine, state, operation.result)
+        if chosen is None:
+            return state
+        features, dims = len(chosen), affine.layout(state.value).dims
+        select = affine.select(chosen, features, dims)
+        return affine.follow(state.form, select, state.value)
     if isinstance(state, Summed):
         raise Apart("a sum over positions changes its axes")
     form = state if isinstance(state, Stacked) else affine.settled(state)
-    return Rearranged(form, data, (operation,))
+    return Rearranged(form, operation.data[0], (operation,))
+
+
+def channels_moved(affine: Affine, state: Rearranged, result: Value) -> list[int] | None:
+    """The channels that rearrangements put in the place of each, if they move nothing else."""
+    shape = state.value.shape
+    same = affine.layout(state.value) == affine.layout(result)
+    if not same or shape != result.shape or not all(isinstance(size, int) for size in shape[1:]):
+        return None
+    found = None
+    for axis, size in enumerate(shape):
+        if not isinstance(size, int):
+            if axis in _touched(state):
+                return None
+            continue
+        wide = [1] * len(shape)
+        wide[axis] = size
+        numbers = affine.weights.constant(np.arange(size, dtype=np.int32).reshape(wide))
+        try:
+            here = constant_value(pulled_back(affine, numbers, state.operations))
+        except Apart:
+            return None
+        if here is None or here.size != size or here.shape[axis] != size:
+            return None
+        places = here.ravel().tolist()
+        if axis == affine.layout(result).channel:
+            found = [places.index(channel) for channel in range(size)]
+        elif places != list(range(size)):
+            return None
+    return found
+
+
+def _touched(state: Rearranged) -> set[int]:
+    """The axes of the first value that do not come out as axes of the same place."""
+    places = {axis: axis for axis in range(len(state.value.shape))}
+    for operation in state.operations:
+        if operation.name == "rev":
+            gone = set(operation.params["dimensions"])
+            places = {one: two for one, two in places.items() if two not in gone}
+            continue
+        found = _corresponding(operation) or {}
+        places = {one: found[two] for one, two in places.items() if two in found}
+    return {axis for axis in range(len(state.value.shape)) if places.get(axis) != axis}
 
 
 def _keeps_roles(operation: Operation, state: State, affine: Affine) -> bool:
@@ -114,12 +169,7 @@ def _flip(operation: Operation, operands: Sequence[Operand], affine: Affine) -> 
         features = affine.features(data)
         select = affine.select(range(features)[::-1], features, affine.layout(data).dims)
         return affine.follow(state, select, data)
-    if isinstance(state, Rearranged):
-        return Rearranged(state.form, state.value, (*state.operations, operation))
-    if isinstance(state, Summed):
-        raise Apart("a sum over positions is flipped")
-    form = state if isinstance(state, Stacked) else affine.settled(state)
-    return Rearranged(form, data, (operation,))
+    return _waiting(operation, state, affine)
 
 
 RULES = {

@@ -12,7 +12,7 @@ from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, is_float
 
 Operand = State | Weight
-Relate = Callable[[Operation, Roles], Relation | str]
+Relate = Callable[[Operation, Roles], Relation | str | None]
 MakeForm = Callable[[Operation, Sequence[Operand], Affine], State | Sequence[State]]
 
 
@@ -21,18 +21,21 @@ class Rule:
     """How a primitive is linear.
 
     Attributes:
-        relate: which axes correspond and what they are; a text says why it is not linear.
+        relate: which axes correspond and what they are; a text says why it is not linear;
+            None asks to come back when more is known.
         form: the form of the result (forms, where there are several results) from the forms
             of the operands; raises `Apart` with the reason where there is none.
         rank: when the axes are related, small numbers first: what knows most comes first.
         rearranges: whether it only gives elements other places, so that it has a form even
             where its axes do not correspond.
+        assumed: the role of the axes it works along, where nothing else says one.
     """
 
     relate: Relate
     form: MakeForm
     rank: int
     rearranges: bool = False
+    assumed: tuple[Callable[[Operation], Sequence[ArrayAxis]], str] | None = None
 
 
 def same_axes(one: Value, two: Value) -> list[tuple[ArrayAxis, ArrayAxis]]:
