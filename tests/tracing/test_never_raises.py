@@ -48,7 +48,7 @@ BATCH = {
         {"conv": 1},
     ),
     "slice after": (lambda w, x: jnp.tanh(conv(x, w["a"])[:1] + x[:1]), {"conv": 1}),
-    "slice between": (lambda w, x: jnp.tanh(conv(conv(x, w["a"])[1:], w["one"])), {"conv": 1}),
+    "slice between": (lambda w, x: jnp.tanh(conv(conv(x, w["a"])[1:], w["one"])), {"conv": 2}),
     "stride": (lambda w, x: jnp.tanh(block(w, x[::2])), {"conv": 1}),
     "stride after": (lambda w, x: jnp.tanh(block(w, x)[::2]), {"conv": 1}),
     "pad": (

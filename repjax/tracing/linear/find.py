@@ -120,7 +120,10 @@ def _related(
         return False
     if isinstance(relation, str):
         reasons[operation] = relation
-    elif roles.relate(relation) or rule.rearranges:
+    elif roles.relate(relation):
+        related.add(operation)
+    elif rule.rearranges:
+        roles.relate(Relation(relation.same))
         related.add(operation)
     else:
         reasons[operation] = "its axes are not those of the operations around it"

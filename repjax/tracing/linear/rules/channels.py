@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from repjax.tracing.linear.affine import Affine
@@ -76,13 +77,16 @@ def _window(operation: Operation) -> tuple[int, int, int] | None:
         numbers = params["dimension_numbers"]
         indices = operation.operands[1]
         places = constant_value(indices) if isinstance(indices, Weight) else None
-        whole = tuple(range(len(shape)))
-        plain = places is not None and places.ndim == 1
-        plain &= numbers.update_window_dims == whole and not numbers.inserted_window_dims
-        plain &= params["update_jaxpr"] is None
-        if not plain:
+        whole = tuple(range(len(update.shape or ())))
+        inserted = tuple(numbers.inserted_window_dims)
+        plain = places is not None and places.ndim == 1 and params["update_jaxpr"] is None
+        plain &= numbers.update_window_dims == whole
+        plain &= not inserted or inserted == tuple(numbers.scatter_dims_to_operand_dims)
+        if not plain or len(inserted) > 1 or (inserted and isinstance(update, Value)):
             return None
         assert places is not None
+        if inserted:
+            return _one_channel(shape, update.shape or (), inserted[0], int(places[0]))
         found = [0] * len(shape)
         for axis, place in zip(numbers.scatter_dims_to_operand_dims, places, strict=True):
             found[axis] = int(place)
@@ -95,6 +99,13 @@ def _window(operation: Operation) -> tuple[int, int, int] | None:
     inside = start is not None and 0 <= start <= pairs[axis][0] - length
     alone = all(number == 0 for place, number in enumerate(found) if place != axis)
     return (axis, start, length) if inside and alone and start is not None else None
+
+
+def _one_channel(
+    shape: tuple[int, ...], update: tuple[int, ...], axis: int, place: int
+) -> tuple[int, int, int] | None:
+    whole = update == (*shape[:axis], *shape[axis + 1 :])
+    return (axis, place, 1) if whole and 0 <= place < shape[axis] else None
 
 
 def _number(operand: Value | Weight) -> int | None:
@@ -134,6 +145,7 @@ def _write(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
     chosen = [place - start if inside[place] else -1 for place in range(features)]
     update = operands[1 if operation.name == "dynamic_update_slice" else 2]
     if isinstance(update, Weight):
+        update = _with_channel(update, len(value.shape), layout.channel, affine)
         vector = vector_of(affine, update, length, layout)
         spread = affine.picked(vector, chosen)
         return affine.add(
@@ -142,6 +154,18 @@ def _write(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
     select = affine.select(chosen, length, layout.dims)
     placed = affine.settled(affine.follow(update, select, value))
     return affine.add([masked(affine, operands[:1], [~inside], value), placed])
+
+
+def _with_channel(update: Weight, rank: int, channel: int, affine: Affine) -> Weight:
+    shape = update.shape or ()
+    if len(shape) == rank:
+        return update
+    return affine.weights.node(
+        *("expanded", [update], lambda found: jnp.expand_dims(found, channel)),
+        static=channel,
+        shape=(*shape[:channel], 1, *shape[channel:]),
+        dtype=update.dtype,
+    )
 
 
 RULES = {
