@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from repjax import algebra, blocks, branches
 from repjax._verify import Verification, verify
 from repjax.algebra import NotFusableError
-from repjax.jaxprs import count_operations
+from repjax.counting import count_operations
 from repjax.tracing import Fused, InternalWarning, Report, fuse
 from repjax.trees import MalformedTreeError, fuse_params, register, unfuse_params
 

@@ -8,13 +8,11 @@ What each primitive is stands in `repjax.primitives`.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.extend import core, source_info_util
 
 from repjax.primitives import HEAVY
@@ -122,8 +120,8 @@ def interpret(
         jaxpr: what ``jax.make_jaxpr`` returns, or the body of an equation.
         values: one value of any kind per input, flat.
         step: from an equation, its operand values and its named scopes to its output values;
-            `run_step` runs it as written. Loops (scan, while, cond) are handed to it too: `bind_loop` runs them
-            with interpreted bodies.
+            `run_step` runs it as written. Loops (scan, while, cond) are handed to it too:
+            `bind_loop` runs them with interpreted bodies.
         keep: which calls are handed to `step` whole. By default those with a derivative of
             their own that hold no convolution, dot or pool: opened, a relu would have
             another derivative at 0.
@@ -242,86 +240,6 @@ def equations(jaxpr: Jaxpr) -> Iterator[Equation]:
             yield equation
         else:
             yield from equations(inner)
-
-
-def is_array(leaf: Any) -> bool:
-    """Whether a leaf of a tree is an array, concrete or abstract."""
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
-
-
-class Leaves:
-    """The arrays of a tree, apart from the leaves that are none (functions, names, None).
-
-    Attributes:
-        arrays: the arrays, in order.
-        places: their positions among all leaves.
-        treedef: the structure of the tree.
-        static: the leaves, with None in the places of arrays.
-
-    Example:
-        >>> leaves = Leaves({"name": "net", "w": np.ones(2)})
-        >>> leaves.rebuild([np.zeros(2)])
-        {'name': 'net', 'w': array([0., 0.])}
-    """
-
-    def __init__(self, tree: Any, counts: Callable[[Any], bool] = is_array) -> None:
-        leaves, self.treedef = jax.tree.flatten(tree)
-        self.places = [place for place, leaf in enumerate(leaves) if counts(leaf)]
-        self.arrays = [leaves[place] for place in self.places]
-        inside = set(self.places)
-        self.static = [None if place in inside else leaf for place, leaf in enumerate(leaves)]
-
-    def rebuild(self, arrays: Sequence[Any]) -> Any:
-        """The tree with other arrays in the places of its own."""
-        leaves = list(self.static)
-        for place, array in zip(self.places, arrays, strict=True):
-            leaves[place] = array
-        return jax.tree.unflatten(self.treedef, leaves)
-
-
-def trace(fn: Callable[..., Any], *args: Any) -> Jaxpr:
-    """The program of a function; arguments may have leaves that are no arrays."""
-    leaves = Leaves(args)
-    return jax.make_jaxpr(lambda arrays: fn(*leaves.rebuild(arrays)))(leaves.arrays)
-
-
-def count_operations(fn: Callable[..., Any], *args: Any) -> collections.Counter[str]:
-    """How many operations of each kind a function performs, by primitive name.
-
-    Calls (``jit``, remat, custom derivatives) are counted by what they hold, a scan by its
-    body times its length, a ``while`` by one turn, a ``cond`` by its largest branch.
-
-    Args:
-        fn: any JAX function.
-        *args: pytrees of arrays or ``jax.ShapeDtypeStruct``, other leaves as they are (an
-            Equinox module is one); nothing is computed.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> x = jax.ShapeDtypeStruct((4, 4), jnp.float32)
-        >>> count_operations(jax.jit(lambda x: jnp.sin(x @ x)), x)["dot_general"]
-        1
-    """
-    return _count(trace(fn, *args))
-
-
-def _count(jaxpr: Jaxpr) -> collections.Counter[str]:
-    total: collections.Counter[str] = collections.Counter()
-    for equation in equations(jaxpr):
-        name, params = equation.primitive.name, equation.params
-        if name == "scan":
-            inner = _count(params["jaxpr"])
-            total.update({key: number * params["length"] for key, number in inner.items()})
-        elif name == "while":
-            total += _count(params["cond_jaxpr"]) + _count(params["body_jaxpr"])
-        elif name == "cond":
-            largest: collections.Counter[str] = collections.Counter()
-            for branch in params["branches"]:
-                largest |= _count(branch)
-            total += largest
-        else:
-            total[name] += 1
-    return total
 
 
 def operation_name(equation: Equation) -> str:

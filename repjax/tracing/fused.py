@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from repjax import jaxprs
+from repjax.leaves import Leaves, is_array
 from repjax.tracing.plan import cost as costs
+from repjax.tracing.plan.build import make_plan, written_plan
 from repjax.tracing.plan.fold import Fold
 from repjax.tracing.plan.parameters import Variable, look_up, nested, variable_paths
-from repjax.tracing.plan.plan import Plan, make_plan, written_plan
+from repjax.tracing.plan.plan import Plan
 from repjax.tracing.program.program import Program, read
 from repjax.tracing.program.weights import Weights
 from repjax.tracing.report import Report, describe
@@ -90,7 +91,7 @@ class Fused:
         self, apply: Callable[..., Any], variables: Any, inputs: Sequence[Any], cost: costs.Cost
     ) -> None:
         self._apply, self._cost = apply, cost
-        self._leaves = jaxprs.Leaves(variables)
+        self._leaves = Leaves(variables)
         paths = variable_paths(variables)
         self._specs = [_spec(array) for array in self._leaves.arrays]
         self._variables = [
@@ -121,7 +122,9 @@ class Fused:
     def __repr__(self) -> str:
         totals = self.report.totals
         before, after = (
-            ", ".join(f"{counts[name]} {name}" for name in ("conv", "dot", "pool") if name in counts)
+            ", ".join(
+                f"{counts[name]} {name}" for name in ("conv", "dot", "pool") if name in counts
+            )
             for counts in (totals.operations, totals.kernels)
         )
         name = getattr(self._apply, "__qualname__", type(self._apply).__name__)
@@ -222,7 +225,7 @@ class _Call:
     """Flat inputs: arrays, and the rest that is part of the program."""
 
     def __init__(self, inputs: Sequence[Any]) -> None:
-        self._leaves = jaxprs.Leaves(tuple(inputs), _is_input)
+        self._leaves = Leaves(tuple(inputs), _is_input)
         self.arrays = self._leaves.arrays
         self.specs = [_spec(array) for array in self.arrays]
         arrays = tuple((spec.shape, spec.dtype, spec.weak_type) for spec in self.specs)
@@ -238,7 +241,7 @@ class _Call:
 
 def _is_input(leaf: Any) -> bool:
     number = isinstance(leaf, int | float | complex) and type(leaf) is not bool
-    return number or jaxprs.is_array(leaf)
+    return number or is_array(leaf)
 
 
 def _spec(leaf: Any) -> Any:

@@ -8,10 +8,10 @@ import math
 from repjax import jaxprs, primitives
 from repjax.primitives import Kind
 from repjax.tracing.linear.rules import RULES
-from repjax.tracing.plan.divide import CHEAPER
 from repjax.tracing.plan.groups import Group
-from repjax.tracing.plan.parameters import scope_path
+from repjax.tracing.plan.naming import scope_path
 from repjax.tracing.plan.plan import Plan
+from repjax.tracing.plan.search import CHEAPER
 from repjax.tracing.program.program import Operation, Value
 
 _HEAVY = frozenset({Kind.KERNEL, Kind.WINDOW})
@@ -83,9 +83,7 @@ def _not_merged(group: Group) -> tuple[str | None, tuple[float, float] | None]:
 
 
 def _used_twice(plan: Plan, value: Value) -> str | None:
-    linear = [
-        one for one in value.consumers if any(r in plan.linear.values for r in one.results)
-    ]
+    linear = [one for one in value.consumers if any(r in plan.linear.values for r in one.results)]
     if not linear:
         return None
     if value.is_output:
@@ -99,9 +97,9 @@ def _used_twice(plan: Plan, value: Value) -> str | None:
 def _not_linear(plan: Plan, operation: Operation) -> str | None:
     if not any(value in plan.linear.values for value in operation.data):
         return None
-    if operation.name in {"add", "sub", "mul", "div"} and len(operation.data) == 2:
-        if any(_is_statistic(value) for value in operation.data):
-            return "its statistics are computed from data"
+    joins = operation.name in {"add", "sub", "mul", "div"} and len(operation.data) == 2
+    if joins and any(_is_statistic(value) for value in operation.data):
+        return "its statistics are computed from data"
     reason = plan.linear.reasons.get(operation)
     if reason is not None or not operation.results:
         return reason

@@ -11,7 +11,8 @@ from repjax import primitives
 from repjax.primitives import Kind
 from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.groups import Group
-from repjax.tracing.plan.plan import Plan, module_of_group
+from repjax.tracing.plan.naming import module_of_group
+from repjax.tracing.plan.plan import Plan
 from repjax.tracing.program.weights import reachable
 from repjax.tracing.reasons import Kept, kept_apart
 

@@ -10,8 +10,8 @@ import jax
 
 from repjax.branches import Branch
 from repjax.branches.branch import get
-from repjax.trees.problems import Block
 from repjax.sharding import keep, sharding_of
+from repjax.trees.problems import Block
 
 
 def fold(block: Block) -> tuple[jax.Array, jax.Array | None]:

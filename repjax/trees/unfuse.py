@@ -13,11 +13,11 @@ from repjax.algebra import Conv, NotFusableError
 from repjax.algebra.dtypes import fold_dtype
 from repjax.branches import Branch
 from repjax.branches.branch import get
+from repjax.sharding import keep, sharding_of
 from repjax.trees import find
 from repjax.trees.find import Path, Place
 from repjax.trees.problems import Block, examine, raise_all
 from repjax.trees.register import registered
-from repjax.sharding import keep, sharding_of
 
 
 def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from repjax.algebra import shapes
 from repjax.algebra.geometry import Axis
@@ -24,9 +24,9 @@ from repjax.tracing.linear.forms import (
     Summed,
     Viewed,
 )
-from repjax.tracing.linear.maps import Map, Maps
+from repjax.tracing.linear.maps import Map
 from repjax.tracing.linear.per_channel import image_of, pulled_back, vector_of
-from repjax.tracing.linear.roles import Layout
+from repjax.tracing.linear.sums import Sums, channel_ranges, known_sizes, words
 from repjax.tracing.linear.vectors import uniform_number
 from repjax.tracing.program.equality import meaning
 from repjax.tracing.program.program import Value
@@ -35,31 +35,8 @@ from repjax.tracing.program.zeros import is_zero
 
 
 @dataclasses.dataclass(frozen=True)
-class Affine(Maps):
-    """The verbs of forms; `layout` says which axes of a value are which."""
-
-    layout: Callable[[Value], Layout]
-
-    # What is asked of values.
-
-    def features(self, value: Value) -> int:
-        """Number of channels."""
-        return int(value.shape[self.layout(value).channel])
-
-    def sizes(self, base: Base) -> tuple[int | None, ...]:
-        """Spatial size, None where it is symbolic: then a rule must hold for every size."""
-        if isinstance(base, Ones):
-            return _known(base.sizes)
-        layout = self.layout(base.value if isinstance(base, Mean) else base)
-        if isinstance(base, Mean):
-            kept = [axis for axis in layout.space if axis not in base.axes]
-            return _known(tuple(base.value.shape[axis] for axis in kept))
-        return _known(layout.sizes(base))
-
-    def of_value(self, value: Value) -> Form:
-        """The form of a value that is not looked into."""
-        dims = self.layout(value).dims
-        return Form(((value, self.identity(self.features(value), dims)),), None, dims)
+class Affine(Sums):
+    """The verbs of forms."""
 
     # Scales and shifts.
 
@@ -85,7 +62,7 @@ class Affine(Maps):
         if isinstance(state, Stacked):
             parts = [
                 self._scaled_form(part, self.picked(vector, channels), value)
-                for part, channels in zip(state.parts, _ranges(state.features), strict=True)
+                for part, channels in zip(state.parts, channel_ranges(state.features), strict=True)
             ]
             return dataclasses.replace(state, parts=tuple(parts))
         if isinstance(state, Viewed):
@@ -121,7 +98,11 @@ class Affine(Maps):
         if isinstance(state, Summed):
             raise Apart("a shift of a sum over positions")
         try:
-            added = Form((), vector_of(self, weight, self.features(value), self.layout(value)), self.layout(value).dims)
+            added = Form(
+                (),
+                vector_of(self, weight, self.features(value), self.layout(value)),
+                self.layout(value).dims,
+            )
         except Apart:
             image = image_of(self, weight, value, self.layout(value))
             added = Form((), None, self.layout(value).dims, image)
@@ -133,15 +114,15 @@ class Affine(Maps):
         """The form plus a form without maps."""
         if isinstance(state, Stacked) and added.bias is not None:
             parts = [
-                self._sum([part, Form((), self.picked(added.bias, channels), part.dims)])
-                for part, channels in zip(state.parts, _ranges(state.features), strict=True)
+                self.plain_sum([part, Form((), self.picked(added.bias, channels), part.dims)])
+                for part, channels in zip(state.parts, channel_ranges(state.features), strict=True)
             ]
             return dataclasses.replace(state, parts=tuple(parts))
         if isinstance(state, Viewed) and state.map.is_permutation and added.bias is not None:
             inner = self.picked(added.bias, _inverse(state.map))
-            form = self._sum([state.form, Form((), inner, state.form.dims)])
+            form = self.plain_sum([state.form, Form((), inner, state.form.dims)])
             return dataclasses.replace(state, form=form)
-        return self._sum([self.settled(state), added])
+        return self.plain_sum([self.settled(state), added])
 
     # Maps.
 
@@ -183,7 +164,7 @@ class Affine(Maps):
             except Apart as apart:
                 raise Apart(apart.reason, apart.value or state.value) from None
         if isinstance(state, Stacked):
-            return self._unstacked(state)
+            return self.unstacked(state)
         if isinstance(state, Summed):
             raise Apart("a sum over positions is no mean")
         last = state.operations[-1]
@@ -206,7 +187,7 @@ class Affine(Maps):
         elif form.bias is not None and not is_zero(form.bias):
             here = self.layout(value).sizes(value)
             one = self.bias_map(form.bias, second.shape.dims)
-            problems = shapes.chain_problems(one.shape, second.shape, _known(here), False)
+            problems = shapes.chain_problems(one.shape, second.shape, known_sizes(here), False)
             if problems:
                 raise Apart(words(problems))
             terms.append((Ones(here), self.compose(one, second)))
@@ -247,11 +228,13 @@ class Affine(Maps):
                     return dataclasses.replace(first, form=inner)
             if isinstance(first, Viewed):
                 forms = [one.form for one in states if isinstance(one, Viewed)]
-                return dataclasses.replace(first, form=self._sum(forms))
+                return dataclasses.replace(first, form=self.plain_sum(forms))
             if isinstance(first, Stacked):
-                columns = zip(*(one.parts for one in states if isinstance(one, Stacked)), strict=True)
-                return dataclasses.replace(first, parts=tuple(map(self._sum, columns)))
-        return self._sum([self.settled(state) for state in states])
+                columns = zip(
+                    *(one.parts for one in states if isinstance(one, Stacked)), strict=True
+                )
+                return dataclasses.replace(first, parts=tuple(map(self.plain_sum, columns)))
+        return self.plain_sum([self.settled(state) for state in states])
 
     def _waits_alike(self, one: State, two: State) -> bool:
         """Whether what two forms wait for can be done once, to their sum."""
@@ -267,33 +250,6 @@ class Affine(Maps):
     def _alike(self, one: Value, two: Value) -> bool:
         return one.shape == two.shape and self.layout(one) == self.layout(two)
 
-    def _sum(self, forms: Sequence[Form]) -> Form:
-        dims = next((form.dims for form in forms if form.terms), forms[0].dims)
-        if any(form.dims != dims for form in forms if form.terms):
-            raise Apart("numbers of spatial axes differ")
-        groups: dict[Base, list[Map]] = {}
-        for form in forms:
-            for base, one in form.terms:
-                groups.setdefault(base, []).append(one)
-        terms: list[tuple[Base, Map]] = []
-        notes: list[str] = []
-        for base, maps in groups.items():
-            merged: list[list[Map]] = []
-            for one in maps:
-                for group in merged:
-                    pair = (group[0].shape, one.shape)
-                    problems = shapes.parallel_problems(pair, self.sizes(base), True)
-                    if not problems:
-                        group.append(one)
-                        break
-                    notes.append(words(problems))
-                else:
-                    merged.append([one])
-            terms += [(base, self.sum_maps(part)) for part in merged]
-        bias = self.total([form.bias for form in forms])
-        image = self.total([form.image for form in forms])
-        return Form(tuple(terms), bias, dims, image, tuple(notes))
-
     def stack(self, states: Sequence[State], features: Sequence[int]) -> State:
         """Forms stacked on the channels."""
         parts: list[Form] = []
@@ -307,43 +263,6 @@ class Affine(Maps):
                 counts.append(count)
         return Stacked(tuple(parts), tuple(counts))
 
-    def _unstacked(self, state: Stacked) -> Form:
-        """One sum for all channels: maps of one base become one map."""
-        dims, total = state.parts[0].dims, sum(state.features)
-        bases = dict.fromkeys(base for part in state.parts for base, _ in part.terms)
-        terms: list[tuple[Base, Map]] = []
-        for base in bases:
-            found = [[one for at, one in part.terms if at == base] for part in state.parts]
-            maps = [one for part in found for one in part]
-            for one in maps[1:]:
-                pair = (maps[0].shape, one.shape)
-                problems = shapes.parallel_problems(pair, self.sizes(base), False)
-                if problems:
-                    raise Apart(words(problems))
-            if all(len(part) == 1 for part in found):
-                terms.append((base, self.stack_maps(maps)))
-                continue
-            spread = [
-                self.compose(one, self.select(_placed(channels, total), len(channels), dims))
-                for part, channels in zip(found, _ranges(state.features), strict=True)
-                for one in part
-            ]
-            terms.append((base, self.sum_maps(spread)))
-        bias = image = None
-        pairs = list(zip(state.parts, state.features, strict=True))
-        if any(part.bias is not None for part in state.parts):
-            bias = self.joined([part.bias or self.full(0.0, count) for part, count in pairs])
-        if any(part.image is not None for part in state.parts):
-            if any(part.image is None for part in state.parts):
-                raise Apart("weights that vary over positions in some of the channels")
-            image = self.joined([part.image for part in state.parts if part.image is not None], -1)
-        return Form(tuple(terms), bias, dims, image)
-
-
-def words(problems: Sequence[str]) -> str:
-    """Problems of geometry as one reason, without the number of the axis."""
-    return "; ".join(dict.fromkeys(problem.partition(": ")[2] or problem for problem in problems))
-
 
 def meets_border(second: Shape, sizes: Sequence[int | None] | None = None) -> bool:
     """Whether a map reads a place where a constant ends; without sizes: for some size."""
@@ -351,10 +270,6 @@ def meets_border(second: Shape, sizes: Sequence[int | None] | None = None) -> bo
     still = Shape((Axis(1),) * second.dims, channels, channels, channels)
     known = (None,) * second.dims if sizes is None else tuple(sizes)
     return bool(shapes.chain_problems(still, second, known, True))
-
-
-def _known(sizes: Sequence[object]) -> tuple[int | None, ...]:
-    return tuple(size if isinstance(size, int) else None for size in sizes)
 
 
 def _static(sizes: Sequence[object]) -> tuple[int, ...]:
@@ -368,15 +283,6 @@ def _is_one_over(number: float, count: int, divide: bool) -> bool:
     return number == count if divide else math.isclose(number * count, 1.0, rel_tol=1e-12)
 
 
-def _ranges(features: Sequence[int]) -> list[range]:
-    starts = [sum(features[:place]) for place in range(len(features))]
-    return [range(start, start + count) for start, count in zip(starts, features, strict=True)]
-
-
-def _placed(channels: range, total: int) -> list[int]:
-    return [place - channels.start if place in channels else -1 for place in range(total)]
-
-
 def _inverse(one: Map) -> list[int]:
     assert one.chosen is not None
     return [one.chosen.index(channel) for channel in range(one.shape.in_features)]
@@ -388,7 +294,7 @@ def _whole_parts(state: Stacked, chosen: Sequence[int]) -> State | None:
     counts: list[int] = []
     rest = list(chosen)
     while rest:
-        for part, channels in zip(state.parts, _ranges(state.features), strict=True):
+        for part, channels in zip(state.parts, channel_ranges(state.features), strict=True):
             if rest[: len(channels)] == list(channels):
                 parts.append(part)
                 counts.append(len(channels))

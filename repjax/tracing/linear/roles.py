@@ -54,7 +54,7 @@ class _Contradiction(Exception):  # noqa: N818
 
 
 class _Class:
-    __slots__ = ("role", "members", "parent", "rank")
+    __slots__ = ("members", "parent", "rank", "role")
 
     def __init__(self, axis: ArrayAxis) -> None:
         self.parent: _Class | None = None

@@ -11,7 +11,8 @@ import dataclasses
 import enum
 from collections.abc import Mapping, Sequence
 
-from repjax.tracing.linear.forms import Form
+from repjax.tracing.linear.forms import Base, Form
+from repjax.tracing.linear.maps import Map
 from repjax.tracing.plan.groups import Group, Groups
 from repjax.tracing.plan.outcome import Outcome
 from repjax.tracing.program.program import Value
@@ -70,6 +71,8 @@ def _without(group: Group, what: Carried, groups: Groups) -> tuple[Group, Form] 
         return None
     (part,) = outcome.parts
     alone = groups.linear.affine.of_value(root)
+    terms: tuple[tuple[Base, Map], ...] = alone.terms
+    left: Group | None
     if what is Carried.EVERYTHING:
         (first, *others) = part.terms
         light = first.kind in {"identity", "scale", "negative"} and isinstance(first.base, Value)
@@ -79,7 +82,7 @@ def _without(group: Group, what: Carried, groups: Groups) -> tuple[Group, Form] 
     else:
         if part.bias is None and part.image is None and not part.bias_maps:
             return None
-        terms, left = alone.terms, groups.without_constants(group)
+        left = groups.without_constants(group)
     form = dataclasses.replace(
         alone, terms=(*terms, *part.bias_maps), bias=part.bias, image=part.image
     )

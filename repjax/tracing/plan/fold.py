@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from repjax import sharding
-from repjax.tracing.plan.parameters import Parameter, Path, indices_of
+from repjax.tracing.plan.naming import indices_of
+from repjax.tracing.plan.parameters import Parameter, Path
 from repjax.tracing.program.weights import evaluate
 
 

@@ -179,9 +179,7 @@ class Groups:
                 self._forms[key] = [], apart
         return self._forms[key]
 
-    def _stuck(
-        self, values: tuple[Value, ...], operation: Operation, apart: Apart
-    ) -> Stuck | None:
+    def _stuck(self, values: tuple[Value, ...], operation: Operation, apart: Apart) -> Stuck | None:
         inside = set(values)
         suspects = operation.data if apart.value is None else [apart.value]
         blocking = [value for value in suspects if value in inside and value is not values[-1]]

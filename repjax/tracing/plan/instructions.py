@@ -213,7 +213,7 @@ def _standard(x: jax.Array, layout: Layout) -> jax.Array:
 
 def _mean(x: jax.Array, mean: Mean) -> jax.Array:
     total = lax.reduce_sum(x.astype(mean.dtype), mean.axes)
-    return total / jnp.asarray(mean.count, mean.dtype)
+    return jnp.divide(total, jnp.asarray(mean.count, mean.dtype))
 
 
 def _pooled(x: jax.Array, window: Map, layout: Layout) -> jax.Array:

@@ -1,10 +1,10 @@
-"""The parameters of a fused program: where each is kept, and under what name."""
+"""The parameters of a fused program, and the variables they are made of: paths and shapes."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +13,6 @@ import numpy as np
 from repjax.tracing.program.weights import Weight
 
 Path = tuple[str, ...]
-
-EQUATION = "y="
-"""How a node begins that is named by what it computes: what a module holds before it is fused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,52 +61,6 @@ def _words(key: Any) -> list[str]:
     return [str(key)]
 
 
-def module_of(paths: Sequence[Path]) -> Path:
-    """The deepest module that holds all the leaves; that of the first if there is none."""
-    modules = [without_equations(path[:-1]) for path in paths]
-    common: list[str] = []
-    for words in zip(*modules, strict=False):
-        if len(set(words)) != 1:
-            break
-        common.append(words[0])
-    return tuple(common) or (modules[0] if modules else ())
-
-
-def without_equations(path: Sequence[str]) -> Path:
-    """A path without the nodes that are named by an equation."""
-    return tuple(word for word in path if not word.startswith(EQUATION))
-
-
-def scope_path(scope: str) -> Path:
-    """Named scopes of an operation as a path; a source line is none."""
-    if ":" in scope and not scope.startswith(EQUATION):
-        return ()
-    return without_equations([word for word in scope.split("/") if word])
-
-
-class Names:
-    """Paths in a nested dict, each given once and none inside another."""
-
-    def __init__(self) -> None:
-        self._leaves: set[Path] = set()
-        self._modules: set[Path] = {()}
-
-    def take(self, module: Path, name: str) -> Path:
-        """A free path for a leaf of a module; a number is added to the module if need be."""
-        number = 0
-        while True:
-            suffix = f"_{number}" if number else ""
-            place = (*module[:-1], module[-1] + suffix) if module else ()
-            path = (*place, name) if module else (name + suffix,)
-            above = [path[:length] for length in range(1, len(path))]
-            free = path not in self._leaves and path not in self._modules
-            if free and not any(part in self._leaves for part in above):
-                self._leaves.add(path)
-                self._modules.update(above)
-                return path
-            number += 1
-
-
 def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
     """A nested dict from paths and values."""
     tree: dict[str, Any] = {}
@@ -152,11 +103,3 @@ def _first(problems: Sequence[str], most: int = 10) -> str:
     rest = len(problems) - most
     more = [f"and {rest} more"] if rest > 0 else []
     return "; ".join([*problems[:most], *more])
-
-
-def indices_of(weights: Iterable[Weight]) -> list[int]:
-    """The variables that come in as kernels, or all of them if none does."""
-    weights = list(weights)
-    kernels = {index for weight in weights for index in weight.kernels}
-    every = {index for weight in weights for index in weight.variables}
-    return sorted(kernels or every)

@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from repjax import jaxprs
@@ -65,7 +66,7 @@ def constant_meaning(value: Any) -> Hashable:
     if isinstance(value, jax.core.Tracer):
         return Identity(value)
     aval = jax.typeof(value)
-    if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         return Identity(value)
     digest = hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
     return ("array", str(aval.dtype), tuple(aval.shape), digest)
@@ -100,7 +101,8 @@ def _has_own_equality(value: Any) -> bool:
         hash(value)
     except TypeError:
         return False
-    return type(value).__eq__ is not object.__eq__
+    own: Any = type(value).__eq__
+    return own is not object.__eq__
 
 
 def _program(jaxpr: jaxprs.Jaxpr, values_only: bool) -> Hashable:

@@ -179,5 +179,3 @@ def _used(operations: list[Operation], outputs: Sequence[Value | Weight]) -> lis
     for number, operation in enumerate(kept):
         operation.number = number
     return kept
-
-

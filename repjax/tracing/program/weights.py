@@ -163,7 +163,8 @@ def constant_value(weight: Weight) -> np.ndarray | None:
     """The value of a weight that depends on no variable; None for any other, or a traced one."""
     if weight._constant is ...:
         weight._constant = _constant_value(weight)
-    return weight._constant
+    known: np.ndarray | None = weight._constant
+    return known
 
 
 def _constant_value(weight: Weight) -> np.ndarray | None:
@@ -176,7 +177,11 @@ def _constant_value(weight: Weight) -> np.ndarray | None:
     needed = reachable([weight])
     sizes = all(isinstance(size, int) for one in needed for size in one.shape or ())
     symbolic = any(one.name == "dim_as_value" for one in needed)
-    if symbolic or not sizes or any(one.name == "constant" and constant_value(one) is None for one in needed):
+    if (
+        symbolic
+        or not sizes
+        or any(one.name == "constant" and constant_value(one) is None for one in needed)
+    ):
         return None
     with jax.ensure_compile_time_eval():
         return np.asarray(evaluate([weight], ())[weight])

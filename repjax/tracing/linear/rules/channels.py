@@ -9,10 +9,10 @@ import numpy as np
 
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Form, State
+from repjax.tracing.linear.per_channel import vector_of
 from repjax.tracing.linear.roles import CHANNEL, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.elementwise import masked
 from repjax.tracing.linear.rules.rule import NOT_REAL, Operand, Rule, same_axes, state_of
-from repjax.tracing.linear.per_channel import vector_of
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, constant_value, is_float
 

@@ -78,7 +78,7 @@ def _relate_flip(operation: Operation, roles: Roles) -> Relation | str:
 
 
 def _rearranged(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
-    (data,), state = operation.data, state_of(operands[0])
+    state = state_of(operands[0])
     if not isinstance(state, Rearranged) and _keeps_roles(operation, state, affine):
         return state
     return _waiting(operation, state, affine)

@@ -1,0 +1,57 @@
+"""Counting what a program does, by primitive name."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from repjax.jaxprs import Jaxpr, equations
+from repjax.leaves import Leaves
+
+
+def trace(fn: Callable[..., Any], *args: Any) -> Jaxpr:
+    """The program of a function; arguments may have leaves that are no arrays."""
+    leaves = Leaves(args)
+    return jax.make_jaxpr(lambda arrays: fn(*leaves.rebuild(arrays)))(leaves.arrays)
+
+
+def count_operations(fn: Callable[..., Any], *args: Any) -> collections.Counter[str]:
+    """How many operations of each kind a function performs, by primitive name.
+
+    Calls (``jit``, remat, custom derivatives) are counted by what they hold, a scan by its
+    body times its length, a ``while`` by one turn, a ``cond`` by its largest branch.
+
+    Args:
+        fn: any JAX function.
+        *args: pytrees of arrays or ``jax.ShapeDtypeStruct``, other leaves as they are (an
+            Equinox module is one); nothing is computed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jax.ShapeDtypeStruct((4, 4), jnp.float32)
+        >>> count_operations(jax.jit(lambda x: jnp.sin(x @ x)), x)["dot_general"]
+        1
+    """
+    return _count(trace(fn, *args))
+
+
+def _count(jaxpr: Jaxpr) -> collections.Counter[str]:
+    total: collections.Counter[str] = collections.Counter()
+    for equation in equations(jaxpr):
+        name, params = equation.primitive.name, equation.params
+        if name == "scan":
+            inner = _count(params["jaxpr"])
+            total.update({key: number * params["length"] for key, number in inner.items()})
+        elif name == "while":
+            total += _count(params["cond_jaxpr"]) + _count(params["body_jaxpr"])
+        elif name == "cond":
+            largest: collections.Counter[str] = collections.Counter()
+            for branch in params["branches"]:
+                largest |= _count(branch)
+            total += largest
+        else:
+            total[name] += 1
+    return total
