@@ -1,4 +1,4 @@
-"""What tests with host callbacks need: they run on threads that no context manager reaches."""
+"""What tests with host callbacks need: these run on threads that no context manager reaches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+
+
+collect_ignore = ["keras_networks.py"]  # a script for another process
 
 
 @pytest.fixture
