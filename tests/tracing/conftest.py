@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-
 collect_ignore = ["keras_networks.py"]  # a script for another process
 
 
