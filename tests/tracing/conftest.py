@@ -7,6 +7,15 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_to_compile() -> Iterator[None]:
+    """Hundreds of small programs are compiled, each to run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 collect_ignore = ["keras_networks.py"]  # a script for another process
 
 
