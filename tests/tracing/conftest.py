@@ -1,4 +1,4 @@
-"""What tests with host callbacks need: they run on threads that no context manager reaches."""
+"""What tests with host callbacks need: these run on threads that no context manager reaches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_to_compile() -> Iterator[None]:
+    """Hundreds of small programs are compiled, each to run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+collect_ignore = ["keras_networks.py"]  # a script for another process
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from repjax.tracing.fused import fuse
+from repjax import fuse
 from tests.tracing.checks import counts, error, image, linen, random_like
 from tests.tracing.test_families import RepVGG, RepVGGBlock
 

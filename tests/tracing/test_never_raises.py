@@ -115,7 +115,7 @@ def test_crops(name, joined):
 
     # stacked with the identity as one convolution it would have more multiply-accumulates
     after = None if joined else {"conv": 1}
-    check(apply, W, X(), after=after, gradients=not joined)
+    check(apply, W, X(), after=after)
 
 
 def test_the_same_crop_from_both_ends_of_one_convolution():
