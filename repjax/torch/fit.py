@@ -13,8 +13,8 @@ from flax import traverse_util
 
 from repjax.torch.names import Names, names_of
 
-Place = tuple[str, ...]
-Template = Mapping[Place, jax.ShapeDtypeStruct]
+ArrayPath = tuple[str, ...]
+Template = Mapping[ArrayPath, jax.ShapeDtypeStruct]
 IGNORED = "num_batches_tracked"
 
 
@@ -35,13 +35,13 @@ class Fit:
     names: Names
     deployed: bool
     template: Template
-    keys: Mapping[Place, str | None]
+    keys: Mapping[ArrayPath, str | None]
     state: Mapping[str, Any]
 
     @property
     def missing(self) -> list[str]:
         """Names that our arrays need and the state does not have."""
-        return [key or "/".join(place) for place, key in self.keys.items() if key not in self.state]
+        return [key or "/".join(path) for path, key in self.keys.items() if key not in self.state]
 
     @property
     def unexpected(self) -> list[str]:
@@ -101,32 +101,32 @@ def _fit(
 ) -> Fit:
     if names.prepare is not None:
         state = names.prepare(dict(state))
-    if deployed and names.kept_norms:
+    if deployed:
         state = names.deploy_form(state)
-    keys = {place: names.key(place[1:]) for place in template}
+    keys = {path: names.key(path[1:]) for path in template}
     return Fit(naming, names, deployed, template, keys, state)
 
 
 def _without_head(fit: Fit) -> Fit:
     body = {p: leaf for p, leaf in fit.template.items() if not is_head(fit.names, p)}
-    heads = {key for place, key in fit.keys.items() if place not in body}
+    heads = {key for path, key in fit.keys.items() if path not in body}
     return dataclasses.replace(
         fit,
         template=body,
-        keys={place: fit.keys[place] for place in body},
+        keys={path: fit.keys[path] for path in body},
         state=View(fit.state, (name for name in fit.state if name not in heads)),
     )
 
 
-def is_head(names: Names, place: Place) -> bool:
-    """Whether the array at a place depends on the number of classes."""
-    return re.fullmatch(names.head, "/".join(place[1:])) is not None
+def is_head(names: Names, path: ArrayPath) -> bool:
+    """Whether the array at a path depends on the number of classes."""
+    return re.fullmatch(names.head, "/".join(path[1:])) is not None
 
 
-def flat(variables: Any) -> dict[Place, Any]:
+def flat(variables: Any) -> dict[ArrayPath, Any]:
     """The arrays of a variables tree by collection and path, unboxed."""
     plain = nn.meta.unbox(variables)
-    leaves: dict[Place, Any] = traverse_util.flatten_dict(plain)  # type: ignore[no-untyped-call]
+    leaves: dict[ArrayPath, Any] = traverse_util.flatten_dict(plain)  # type: ignore[no-untyped-call]
     return leaves
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import traverse_util
 
 from repjax.torch import files
-from repjax.torch.fit import Fit, Place, best_fit, flat, is_head
-from repjax.torch.names import Names, hwio
+from repjax.torch.arrays import ArrayError, to_ours
+from repjax.torch.fit import ArrayPath, Fit, best_fit, flat, is_head
+from repjax.torch.folds import FoldError
+from repjax.torch.names import Names
 from repjax.trees import fuse_params
 
 
@@ -55,6 +56,7 @@ def load(
         ValueError: an unknown naming, or a file that is neither of the two formats.
 
     Example:
+        >>> import numpy as np
         >>> from repjax.blocks import RepVGGBlock
         >>> model = RepVGGBlock(4, deployed=True)
         >>> state = {"rbr_reparam.weight": np.ones((4, 2, 3, 3)), "rbr_reparam.bias": np.ones(4)}
@@ -68,13 +70,18 @@ def load(
     fit = best_fit(model, state, naming, inputs, without_head=new_head is not None)
     problems = [f"{name}: missing" for name in fit.missing]
     problems += [f"{name}: unexpected" for name in fit.unexpected]
-    loaded: dict[Place, jax.Array] = {}
-    for place, wanted in fit.template.items():
-        key = fit.keys[place]
+    loaded: dict[ArrayPath, jax.Array] = {}
+    for path, wanted in fit.template.items():
+        key = fit.keys[path]
         if key is not None and key in fit.state:
-            _load_array(key, fit.state[key], place, wanted, loaded, problems)
+            try:
+                loaded[path] = to_ours(fit.state[key], path[-1], wanted)
+            except ArrayError as error:
+                problems.append(f"{key}: {error}")
+            except FoldError as error:
+                problems.append(str(error))
     if problems:
-        raise StateDictError(_message(model, fit, problems))
+        raise StateDictError(_message(model, fit, list(dict.fromkeys(problems))))
     target = model.clone(deployed=fit.deployed) if hasattr(model, "deployed") else model
     if new_head is not None:
         loaded |= _new_head(target, fit.names, inputs, new_head)
@@ -95,44 +102,14 @@ def _inputs_of(model: nn.Module) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
 
 
-def _load_array(
-    key: str,
-    array: Any,
-    place: Place,
-    wanted: jax.ShapeDtypeStruct,
-    loaded: dict[Place, jax.Array],
-    problems: list[str],
-) -> None:
-    found = np.asarray(array)
-    if not jnp.issubdtype(found.dtype, jnp.floating):
-        problems.append(f"{key}: has dtype {found.dtype}, expected floating point")
-        return
-    ours = place[-1] in ("kernel", "mask")
-    shape = (*wanted.shape[-1:-3:-1], *wanted.shape[:-2]) if ours else wanted.shape
-    # a 1x1 kernel and a matrix are the same map, and so are (1, C, 1, 1) and (C,)
-    if _squeezed(found.shape) != _squeezed(shape) or (ours and found.shape[:2] != shape[:2]):
-        problems.append(f"{key}: has shape {found.shape}, expected {shape}")
-        return
-    if not np.isfinite(found).all():
-        number = int((~np.isfinite(found)).sum())
-        problems.append(f"{key}: {number} of {found.size} numbers are not finite")
-        return
-    found = found.reshape(shape)
-    loaded[place] = jnp.asarray(hwio(found) if ours else found, dtype=wanted.dtype)
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
-
-
-def _new_head(model: nn.Module, names: Names, inputs: Any, key: jax.Array) -> dict[Place, Any]:
-    def init(key: jax.Array) -> dict[Place, Any]:
+def _new_head(model: nn.Module, names: Names, inputs: Any, key: jax.Array) -> dict[ArrayPath, Any]:
+    def init(key: jax.Array) -> dict[ArrayPath, Any]:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
         leaves = flat(model.init(key, zeros))
-        return {place: leaf for place, leaf in leaves.items() if is_head(names, place)}
+        return {path: leaf for path, leaf in leaves.items() if is_head(names, path)}
 
     # the compiler drops what does not lead to the head, so that no other array is made
-    head: dict[Place, Any] = jax.jit(init)(key)
+    head: dict[ArrayPath, Any] = jax.jit(init)(key)
     return head
 
 
