@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ import jax
 from flax import traverse_util
 
 from repjax.torch.names import Names, names_of
+from repjax.torch.wrappers import Unwrapped, View, readings
 
 ArrayPath = tuple[str, ...]
 Template = Mapping[ArrayPath, jax.ShapeDtypeStruct]
@@ -27,8 +28,9 @@ class Fit:
         names: the table.
         deployed: whether the form is the deploy form.
         template: shape and dtype of each of our arrays, by collection and path.
-        keys: name in the state of each, None where the table has none.
+        keys: name in the state for each, None where the table has none.
         state: what is to be loaded.
+        checkpoint: where it comes from.
     """
 
     naming: str
@@ -37,6 +39,7 @@ class Fit:
     template: Template
     keys: Mapping[ArrayPath, str | None]
     state: Mapping[str, Any]
+    checkpoint: Unwrapped
 
     @property
     def missing(self) -> list[str]:
@@ -62,20 +65,22 @@ class Fit:
 
 def best_fit(
     model: nn.Module,
-    state: Mapping[str, Any],
+    checkpoint: Unwrapped,
     naming: str | None,
     inputs: Any,
     *,
     without_head: bool,
+    forms: tuple[bool, ...] = (False, True),
 ) -> Fit:
-    """The form and naming that have the largest share of names in common with the state.
+    """The form, naming and reading that have the largest share of names in common.
 
     Args:
         model: a network or block with names in `repjax.torch`.
-        state: names to arrays.
+        checkpoint: names to arrays.
         naming: one of the model's namings; None tries all.
         inputs: what the model is applied to, shapes are enough.
         without_head: leave the head out of both.
+        forms: whether deployed, of the forms to try.
 
     Raises:
         ValueError: the model has no such naming.
@@ -84,37 +89,57 @@ def best_fit(
     if naming is not None and naming not in tables:
         raise ValueError(f"no naming {naming!r} of {type(model).__name__}; found {list(tables)}")
     chosen = {naming: tables[naming]} if naming is not None else tables
-    used = View(state, (name for name in state if name.split(".")[-1] != IGNORED))
+    states = [
+        dataclasses.replace(found, state=_used(found.state)) for found in readings(checkpoint)
+    ]
     fits = []
-    for deployed in (False, True) if hasattr(model, "deployed") else (False,):
-        form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
-        template = flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
+    for deployed in forms if hasattr(model, "deployed") else (False,):
+        template = template_of(model, deployed, inputs)
         for name, table in chosen.items():
             names = table if isinstance(table, Names) else table(model)
-            fit = _fit(name, names, deployed, template, used)
-            fits.append(_without_head(fit) if without_head else fit)
+            keys = {path: names.key(path[1:]) for path in template}
+            for found in states:
+                fit = _fit(name, names, deployed, template, keys, found)
+                fits.append(_without_head(fit) if without_head else fit)
     return max(fits, key=lambda fit: fit.share)
 
 
+def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
+    """Shapes and dtypes of a model's variables in one form."""
+    form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
+    return flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
+
+
+def _used(state: Mapping[str, Any]) -> View:
+    names = (name for name in state if name.split(".")[-1] != IGNORED)
+    return View(state, {name: name for name in names})
+
+
 def _fit(
-    naming: str, names: Names, deployed: bool, template: Template, state: Mapping[str, Any]
+    naming: str,
+    names: Names,
+    deployed: bool,
+    template: Template,
+    keys: Mapping[ArrayPath, str | None],
+    found: Unwrapped,
 ) -> Fit:
+    state = found.state
     if names.prepare is not None:
         state = names.prepare(dict(state))
     if deployed:
         state = names.deploy_form(state)
-    keys = {path: names.key(path[1:]) for path in template}
-    return Fit(naming, names, deployed, template, keys, state)
+    return Fit(naming, names, deployed, template, keys, state, found)
 
 
 def _without_head(fit: Fit) -> Fit:
     body = {p: leaf for p, leaf in fit.template.items() if not is_head(fit.names, p)}
     heads = {key for path, key in fit.keys.items() if path not in body}
+    kept = {name: name for name in fit.state if name not in heads}
     return dataclasses.replace(
         fit,
         template=body,
         keys={path: fit.keys[path] for path in body},
-        state=View(fit.state, (name for name in fit.state if name not in heads)),
+        state=View(fit.state, kept),
     )
 
 
@@ -128,25 +153,3 @@ def flat(variables: Any) -> dict[ArrayPath, Any]:
     plain = nn.meta.unbox(variables)
     leaves: dict[ArrayPath, Any] = traverse_util.flatten_dict(plain)  # type: ignore[no-untyped-call]
     return leaves
-
-
-class View(Mapping[str, Any]):
-    """Some names of a mapping, whose arrays are read only when asked for."""
-
-    def __init__(self, whole: Mapping[str, Any], names: Iterator[str]) -> None:
-        self._whole = whole
-        self._names = dict.fromkeys(names)
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._whole[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
