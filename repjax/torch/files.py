@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +74,7 @@ def read(path: str | Path) -> Mapping[str, np.ndarray]:
         ...     read(Path(folder, "x.safetensors"))["a"].dtype
         dtype(bfloat16)
     """
-    path = Path(path)
+    path = _path(path)
     if path.suffix in SUFFIXES:
         raise FileError(message(path))
     if path.suffix not in (".safetensors", ".npz"):
@@ -153,9 +154,15 @@ def write(path: str | Path, arrays: Mapping[str, Any], *, force: bool = False) -
         FileExistsError: the file exists, and `force` is false.
         OSError: it cannot be written.
         ValueError: another suffix, or a type that the format does not have.
+        TypeError: no names to arrays.
         ModuleNotFoundError: the safetensors library is missing, with the extra that has it.
     """
-    path = Path(path)
+    path = _path(path)
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{path}: expected names to arrays, found a {type(arrays).__name__}")
+    for name in arrays:
+        if not isinstance(name, str):
+            raise TypeError(f"{path}: expected names to arrays, found the name {name!r}")
     if path.suffix not in (".safetensors", ".npz"):
         raise ValueError(
             f"{path}: written are .safetensors and .npz, found {path.suffix or 'no suffix'}"
@@ -201,6 +208,12 @@ def _npz_keeps(dtype: np.dtype[Any]) -> bool:
         return not dtype.hasobject and np.lib.format.descr_to_dtype(description) == dtype
     except (TypeError, ValueError):
         return False
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"expected a path, found {path!r:.40}")
+    return Path(path)
 
 
 def safetensors() -> Any:

@@ -145,7 +145,7 @@ def convert(
         >>> print(convert(RepVGGBlock(4), wrapped, inputs=x))
         deploy form, original naming, 2 arrays; taken out of entry 'state_dict', prefix 'module.'
     """
-    _check(model, new_head)
+    _check(model, inputs, new_head)
     state = files.read(state_dict) if isinstance(state_dict, str | Path) else state_dict
     checkpoint = unwrap(state)
     if inputs is None:
@@ -171,17 +171,26 @@ def convert(
     return Loaded(variables, fit.naming, fit.deployed, arrays, taken)
 
 
-def _check(model: Any, new_head: Any) -> None:
+def _check(model: Any, inputs: Any, new_head: Any) -> None:
     if not isinstance(model, nn.Module):
-        found = f"the class {model.__name__}" if isinstance(model, type) else repr(model)[:60]
+        found = f"the class {model.__name__}" if isinstance(model, type) else _brief(model)
         raise TypeError(
             f"model: expected a network, such as repjax.models.create('repvgg_a0'), or a block, "
             f"found {found}"
         )
+    if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(inputs)):
+        raise TypeError(
+            "inputs: expected an array or jax.ShapeDtypeStruct((1, height, width, channels), "
+            f"jnp.float32), found {_brief(inputs)}"
+        )
     if new_head is not None and not _is_key(new_head):
         raise TypeError(
-            f"new_head: expected a random key such as jax.random.key(0), found {new_head!r:.60}"
+            f"new_head: expected a random key such as jax.random.key(0), found {_brief(new_head)}"
         )
+
+
+def _brief(value: Any) -> str:
+    return " ".join(repr(value).split())[:60]
 
 
 def _is_key(value: Any) -> bool:

@@ -127,12 +127,20 @@ def register_names(module: type, **tables: Table) -> None:
         **tables: `original`, `timm`, and others by their names; a function of the model where
             places depend on its configuration.
 
+    Raises:
+        TypeError: a table is neither.
+
     Example:
         >>> class Block: ...
         >>> register_names(Block, original=Names({"conv": "rbr_reparam"}))
         >>> list(names_of(Block))
         ['original']
     """
+    for name, table in tables.items():
+        if not isinstance(table, Names) and not callable(table):
+            raise TypeError(
+                f"{name}: expected Names or a function of the model, found a {type(table).__name__}"
+            )
     _TABLES.setdefault(module, {}).update(tables)
 
 
