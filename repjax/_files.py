@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def replacing(target: str | Path, *, force: bool = False) -> Iterator[Path]:
     try:
         if final.exists():
             shutil.copymode(final, temporary)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        temporary.chmod(mode)  # some writers make a file of their own and rename it
         _flush(temporary)
         check_target(target, force=force)
         temporary.replace(final)

@@ -17,6 +17,7 @@ from repjax.torch.fit import Fit, best_fit, is_head
 from repjax.torch.folds import FoldError
 
 SHOWN = 4  # problems of one kind in a message
+FEW = 0.1  # share of wrong arrays below which a file is taken for a damaged one of the model
 OWN = 0.5  # share of names in common with the model that makes a file one of its family
 ALIKE = 0.2  # the same for another family, where its share is the largest
 LOG = logging.getLogger("repjax.torch")
@@ -159,13 +160,21 @@ def _fits(
     other = best_fit(model, fit.checkpoint, None, inputs, without_head=without_head, forms=forms)
     if other.missing or other.unexpected:
         return None
-    pairs = [(path, other.keys[path], leaf) for path, leaf in other.template.items()]
-    same = (same_map(_shape(other, key), theirs(p[-1], leaf.shape)) for p, key, leaf in pairs)
-    return other if all(same) else None
+    return None if _misshapen(other) else other
+
+
+def _misshapen(fit: Fit) -> int:
+    """How many arrays have another shape than ours."""
+    pairs = [(path, fit.keys[path], leaf) for path, leaf in fit.template.items()]
+    found = ((p, _shape(fit, key), leaf) for p, key, leaf in pairs if key in fit.state)
+    return sum(not same_map(shape, theirs(p[-1], leaf.shape)) for p, shape, leaf in found)
 
 
 def _published(model: models.Network, fit: Fit, inputs: Any) -> list[str]:
     """The published network that the state dict is of, or at least its family."""
+    wrong = len(fit.missing) + len(fit.unexpected) + _misshapen(fit)
+    if wrong < FEW * len(fit.template):
+        return []
     LOG.info("looking for the published network that the state dict is of")
     own = _known(fit)
     if own >= OWN:

@@ -23,7 +23,8 @@ def message(path: str | Path) -> str:
         f"{path}: pickles are not opened, since they can run any code. Where torch and\n"
         f"safetensors are installed, this line writes {target}:\n\n"
         f"  python -c {shlex.quote(code(path, target))}\n\n"
-        "It takes the state dict out of what is around it (moving averages where there are both)."
+        "It takes the state dict out of what is around it (moving averages where there are both).\n"
+        "Then give that file."
     )
 
 

@@ -134,6 +134,15 @@ def test_a_foreign_file_is_named(small: None) -> None:
         load(models.create("repvgg_a0"), foreign)
 
 
+def test_a_few_wrong_arrays_make_no_other_network(small: None) -> None:
+    found = state("repvgg_a0")
+    found |= {name: np.ones((3, 3)) for name in list(found)[:2]}
+    with pytest.raises(StateDictError) as caught:
+        load(models.create("repvgg_a0"), found)
+    assert "it is of" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3
+
+
 def test_published_networks_are_found_among_all() -> None:
     """Without stand-ins: the names of a whole family lead to its member."""
     with pytest.raises(StateDictError, match="it is of repvgg_a1: "):

@@ -43,6 +43,9 @@ def test_what_is_written_comes_back(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, ARRAYS)
     assert_same(dict(read(path)), ARRAYS)
+    (tmp_path / "usual").write_text("")
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    (tmp_path / "usual").unlink()
     with pytest.raises(FileExistsError, match="exists already and is kept"):
         write(path, {"other": np.ones(1)})
     assert_same(dict(read(path)), ARRAYS)
