@@ -92,7 +92,7 @@ def best_fit(
     states = [
         dataclasses.replace(found, state=_used(found.state)) for found in readings(checkpoint)
     ]
-    fits = []
+    best: Fit | None = None
     for deployed in forms if hasattr(model, "deployed") else (False,):
         template = template_of(model, deployed, inputs)
         for name, table in chosen.items():
@@ -100,8 +100,13 @@ def best_fit(
             keys = {path: names.key(path[1:]) for path in template}
             for found in states:
                 fit = _fit(name, names, deployed, template, keys, found)
-                fits.append(_without_head(fit) if without_head else fit)
-    return max(fits, key=lambda fit: fit.share)
+                fit = _without_head(fit) if without_head else fit
+                if best is None or fit.share > best.share:
+                    best = fit
+                if best.share == 1:  # no other fits better: its form need not be traced
+                    return best
+    assert best is not None
+    return best
 
 
 def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:

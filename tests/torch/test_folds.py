@@ -13,6 +13,7 @@ from repjax import algebra
 from repjax.models.repghost import RepGhostConfig, RepGhostNet, Row
 from repjax.torch import Names, StateDictError, load
 from repjax.torch.arrays import hwio
+from repjax.torch.fit import template_of
 from repjax.torch.folds import NORM, Folded, FoldError
 from tests.models.values import random_variables
 from tests.torch.states import state_of
@@ -97,9 +98,17 @@ class Watched(Mapping[str, Any]):
 def test_a_train_form_is_read_once_and_nothing_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     state = Watched(state_of(MODEL, random_variables(jax.eval_shape(MODEL.init, KEY, x))))
+    traced: list[bool] = []
+
+    def record(model: Any, deployed: bool, inputs: Any) -> Any:
+        traced.append(deployed)
+        return template_of(model, deployed, inputs)
+
     monkeypatch.setattr("repjax.torch.folds._affine", None)
+    monkeypatch.setattr("repjax.torch.fit.template_of", record)
     load(MODEL, state)
     assert set(state.reads.values()) == {1}
+    assert traced == [False]
 
 
 def test_problems_of_kept_norms_are_reported_once() -> None:
