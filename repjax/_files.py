@@ -39,8 +39,11 @@ def replacing(target: str | Path, *, force: bool = False) -> Iterator[Path]:
     """
     check_target(target, force=force)
     final = Path(os.path.realpath(target))  # a link stays one
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}")
-    temporary.open("xb").close()
+    temporary = final.with_name(f".repjax-{secrets.token_hex(8)}")
+    try:
+        temporary.open("xb").close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         if final.exists():
             shutil.copymode(final, temporary)

@@ -103,3 +103,19 @@ def test_folders_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
         check_target(tmp_path / "missing" / "x.txt")
     assert listing(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_by_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/x\.txt'"):
+        put(tmp_path / "x.txt", "new")
+
+
+def test_long_names_are_written(tmp_path: Path) -> None:
+    put(tmp_path / ("x" * 255), "new")
+    assert (tmp_path / ("x" * 255)).read_text() == "new"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import builtins
-import importlib
 import io
 import json
 import struct
 import sys
-import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import safetensors.numpy
 
 from repjax.torch import FileError, read, write
 from repjax.torch.pickles import SUFFIXES, code, message
+from tests.torch.fake import Tensor, install
 
 ARRAYS: dict[str, Any] = {
     "matrix": np.arange(6.0).reshape(2, 3),
@@ -217,22 +216,6 @@ def test_the_extra_is_named_where_the_library_is_missing(
             attempt()
 
 
-class Tensor:
-    """As much of a PyTorch tensor as the printed line uses."""
-
-    def __init__(self, array: np.ndarray, *, plain: bool = False) -> None:
-        self.array, self.plain = array, plain
-
-    def detach(self) -> Tensor:
-        return Tensor(self.array, plain=True)
-
-    def clone(self) -> Tensor:
-        return Tensor(self.array, plain=self.plain)
-
-    def contiguous(self) -> Tensor:
-        return Tensor(np.ascontiguousarray(self.array), plain=self.plain)
-
-
 WRAPPED: dict[str, Any] = {
     "bare": lambda state: state,
     "entry": lambda state: {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}},
@@ -253,19 +236,7 @@ def test_the_line_for_a_pickle_unwraps_and_writes(
         assert (path, map_location, weights_only) == (str(source), "cpu", True)
         return WRAPPED[case](state)
 
-    def save_file(tensors: dict[str, Tensor], path: str) -> None:
-        assert all(tensor.plain for tensor in tensors.values())
-        arrays = {name: tensor.array for name, tensor in tensors.items()}
-        safetensors.numpy.save_file(arrays, path)
-
-    torch: Any = types.ModuleType("torch")
-    torch.load, torch.is_tensor = load, lambda value: isinstance(value, Tensor)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    library = importlib.import_module("safetensors")
-    fake: Any = types.ModuleType("safetensors.torch")
-    fake.save_file = save_file
-    monkeypatch.setitem(sys.modules, "safetensors.torch", fake)
-    monkeypatch.setattr(library, "torch", fake, raising=False)
+    install(monkeypatch, load)
 
     def run() -> None:
         builtins.exec(code(source, target), {})
