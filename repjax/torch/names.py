@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from repjax.torch.arrays import oihw  # noqa: F401
+from repjax.torch.arrays import oihw as oihw
 from repjax.torch.folds import NORM, Folded
 
 Replacement = str | Callable[[re.Match[str]], str]
