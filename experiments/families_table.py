@@ -2,12 +2,11 @@
 
 Run from the repository's root: ``python -m experiments.families_table [names...]``. Counts are
 those of the full networks, by shape evaluation. Errors are measured on small versions of them
-(fewer blocks, fewer channels) with random statistics, in float64 and in float32.
+(see `experiments.shrink`) with random weights and statistics, in float64 and in float32.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import repjax
+from experiments.shrink import random_variables, small
 from repjax import models
-from tests.models.counting import Counts, count, count_deployed
-from tests.models.values import random_variables
 
 TARGET = Path("docs/families.md")
 HEADER = """# Families
@@ -32,7 +30,7 @@ experiments.families_table`; edit that.
 * **Parameters**: trained ones, without running statistics, at 1000 classes.
 * **Convolutions**: in the traced program; matrix products (heads, squeeze-excites) do not count.
 * **Norms left**: batch norms of the deploy form, of those in train form. They stay where no
-  neighbour can take them exactly: before a zero-padded convolution, after something that is not
+  neighbor can take them exactly: before a zero-padded convolution, after something that is not
   affine.
 * **Largest error**: max |deploy - train| / max |train| of the outputs, in float64 and in float32,
   measured on a small version of each network (at most two blocks per stage, 8 channels in the
@@ -52,20 +50,16 @@ COLUMNS = (
 )
 
 
-def small(name: str) -> models.Network:
-    """The network with few blocks and few channels, its structure otherwise kept."""
-    config: Any = models.create(name).config
-    fields = {field.name for field in dataclasses.fields(config)}
-    changes: dict[str, Any] = {}
-    if "depths" in fields:
-        changes["depths"] = tuple(min(depth, 2) for depth in config.depths)
-    if "widths" in fields:
-        changes["widths"] = tuple(8 * round(width / config.widths[0]) for width in config.widths)
-    if "width" in fields:
-        changes["width"] = config.width / 4
-    if "head_features" in fields:
-        changes["head_features"] = 8
-    return models.create(name, num_classes=10, **changes)
+def count(model: models.Network) -> tuple[int, int, int]:
+    """Parameters, convolutions and batch norms of a network in its form, without any array."""
+    shape = (1, 64, 64, model.in_channels)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    operations = repjax.count_operations(model.apply, variables, x)
+    statistics = jax.tree_util.tree_leaves_with_path(variables.get("batch_stats", {}))
+    norms = sum(path[-1].key == "mean" for path, _ in statistics)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return parameters, operations["conv_general_dilated"], norms
 
 
 def errors(name: str) -> tuple[float, float]:
@@ -75,39 +69,40 @@ def errors(name: str) -> tuple[float, float]:
         model = small(name).clone(param_dtype=dtype)
         x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 64, 64, 3)), dtype)
         variables = random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
-        deployed = repjax.fuse_params(variables)
-        train = quick(model.apply, variables, x)
-        deploy = quick(model.deploy().apply, deployed, x)
+        deployed = quick(repjax.fuse_params, variables)
+        train = np.asarray(quick(model.apply, variables, x))
+        deploy = np.asarray(quick(model.deploy().apply, deployed, x))
         found.append(float(np.abs(deploy - train).max() / np.abs(train).max()))
     return found[0], found[1]
 
 
-def quick(apply: Any, variables: Any, x: Any) -> np.ndarray:
-    """The output, compiled in little time and not for speed."""
+def quick(function: Any, *arguments: Any) -> Any:
+    """What a function returns, compiled in little time and not for speed."""
     options: dict[str, Any] = {"xla_backend_optimization_level": 0}
-    compiled = jax.jit(apply).lower(variables, x).compile(compiler_options=options)
-    return np.asarray(compiled(variables, x))
+    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=options)
+    return compiled(*arguments)
+
+
+def counts(name: str) -> list[str]:
+    """The cells of a network that are counted."""
+    model = models.create(name)
+    with jax.enable_x64(False):
+        train, deploy = count(model), count(model.deploy())
+    return [
+        f"`{name}`",
+        f"{train[0]:,}",
+        f"{deploy[0]:,}",
+        str(train[1]),
+        str(deploy[1]),
+        f"{deploy[2]} of {train[2]}",
+    ]
 
 
 def row(name: str) -> str:
     """The line of a network."""
-    model = models.create(name)
-    with jax.enable_x64(False):
-        train: Counts = count(model)
-        deploy: Counts = count_deployed(model)
     with jax.enable_x64(True):
         wide, narrow = errors(name)
-    cells = [
-        f"`{name}`",
-        f"{train.parameters:,}",
-        f"{deploy.parameters:,}",
-        str(train.convolutions),
-        str(deploy.convolutions),
-        f"{deploy.norms} of {train.norms}",
-        f"{wide:.0e}",
-        f"{narrow:.0e}",
-    ]
-    return line(cells)
+    return line([*counts(name), f"{wide:.0e}", f"{narrow:.0e}"])
 
 
 def line(cells: Sequence[str]) -> str:

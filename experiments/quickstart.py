@@ -59,7 +59,7 @@ class Config:
     timing_batch: int = 64
     """Images per call when timed."""
     seed: int = 0
-    """Of initialisation, split and shuffling."""
+    """Of initialization, split and shuffling."""
     output: Path = Path("runs/quickstart")
     """Folder for quickstart.json and quickstart.png."""
 
@@ -196,8 +196,8 @@ def draw(
     for sign, panel, (label, kernel) in zip(signs, panels, kernels.items(), strict=True):
         panel.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
         for (row, column), value in np.ndenumerate(kernel):
-            colour = "white" if abs(value) > 0.6 * limit else "black"
-            panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+            color = "white" if abs(value) > 0.6 * limit else "black"
+            panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
         panel.set_title(f"{sign}{names.get(label, label)}", fontsize=11)
         panel.set_xticks([])
         panel.set_yticks([])

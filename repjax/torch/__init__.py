@@ -1,12 +1,21 @@
 """Published PyTorch weights become variables; PyTorch is not needed, no pickle is opened.
 
-The one line that turns a `.pth` into a file this package reads, in PyTorch::
-
-    safetensors.torch.save_file(torch.load("x.pth", weights_only=True), "x.safetensors")
+``python -m repjax.torch MODEL FROM TO`` converts a file. Given a `.pth`, it prints the line
+that turns it into a file this package reads, to be run where PyTorch is installed.
 """
 
-from repjax.torch.files import read, write
-from repjax.torch.load import StateDictError, load
+from repjax.torch.files import FileError, read, write
+from repjax.torch.load import Loaded, StateDictError, convert, load
 from repjax.torch.names import Names, register_names
 
-__all__ = ["Names", "StateDictError", "load", "read", "register_names", "write"]
+__all__ = [
+    "FileError",
+    "Loaded",
+    "Names",
+    "StateDictError",
+    "convert",
+    "load",
+    "read",
+    "register_names",
+    "write",
+]

@@ -2,87 +2,57 @@
 
 from __future__ import annotations
 
-import json
-import math
-import struct
-from collections.abc import Iterator, Mapping
+import functools
+import importlib
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": jnp.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
+from repjax._files import replacing
+from repjax.torch.pickles import SUFFIXES, message
+
+# what files of other kinds begin with
+FOREIGN = {
+    b"PK": "a zip archive, such as torch.save writes",
+    b"\x80": "a pickle",
+    b"<": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` gets the file",
+    b"\x89HDF": "an HDF5 file",
 }
-NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 
-class SafetensorsFile(Mapping[str, np.ndarray]):
-    """The arrays of a `.safetensors` file by name, read from disk when asked for.
+class FileError(ValueError):
+    """A file that is damaged or of another kind; the message names it and the cause."""
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The arrays of a file by name, each read when asked for.
 
     Args:
         path: of the file.
-
-    Raises:
-        ValueError: the file is not in that format, or holds a type NumPy does not know.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write(Path(folder) / "x.safetensors", {"a": np.ones((2, 3), np.float32)})
-        ...     SafetensorsFile(Path(folder) / "x.safetensors")["a"].shape
-        (2, 3)
+        readers: name to a function that reads the array.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, readers: Mapping[str, Callable[[], np.ndarray]]) -> None:
         self.path = Path(path)
-        size = self.path.stat().st_size
-        with self.path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length > size - 8:
-                raise ValueError(f"{path}: not a safetensors file, or cut off in its header")
-            try:
-                header = json.loads(file.read(length))
-            except ValueError as error:
-                raise ValueError(f"{path}: not a safetensors file: {error}") from error
-        self._begin = 8 + length
-        self._entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        ends = [entry["data_offsets"][1] for entry in self._entries.values()]
-        if self._begin + max(ends, default=0) > size:
-            raise ValueError(
-                f"{path}: cut off; its header promises {self._begin + max(ends)} bytes, it has "
-                f"{size}; get it again"
-            )
+        self._readers = readers
 
     def __getitem__(self, name: str) -> np.ndarray:
-        entry = self._entries[name]
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(
-                f"{self.path}: {name} has dtype {entry['dtype']}, expected one of "
-                f"{', '.join(DTYPES)}; convert it in PyTorch"
-            )
-        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
-        with self.path.open("rb") as file:
-            file.seek(self._begin + entry["data_offsets"][0])
-            data = file.read(math.prod(shape) * dtype.itemsize)
-        return np.frombuffer(data, dtype).reshape(shape)
+        return self._readers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._readers)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._readers)
 
 
 def read(path: str | Path) -> Mapping[str, np.ndarray]:
@@ -92,51 +62,169 @@ def read(path: str | Path) -> Mapping[str, np.ndarray]:
         path: of the file.
 
     Raises:
-        ValueError: another kind of file; a `.pth` is named with the line that converts it.
+        FileError: the file is damaged or of another kind; for a pickle with the line that
+            converts it.
+        OSError: it cannot be opened.
+        ModuleNotFoundError: the safetensors library is missing, with the extra that has it.
+
+    Example:
+        >>> import tempfile, jax.numpy as jnp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(Path(folder, "x.safetensors"), {"a": jnp.ones((2, 3), jnp.bfloat16)})
+        ...     read(Path(folder, "x.safetensors"))["a"].dtype
+        dtype(bfloat16)
     """
-    kind = Path(path).suffix
-    if kind == ".safetensors":
-        return SafetensorsFile(path)
-    if kind == ".npz":
-        loaded: Mapping[str, np.ndarray] = np.load(path, allow_pickle=False)
-        return loaded
-    raise ValueError(
-        f"{path}: a state dict is read from .safetensors or .npz, found {kind or 'no suffix'}; "
-        'pickles are not opened. In PyTorch: safetensors.torch.save_file(torch.load("weights.pth",'
-        ' weights_only=True), "weights.safetensors")'
-    )
+    path = _path(path)
+    if path.suffix in SUFFIXES:
+        raise FileError(message(path))
+    if path.suffix not in (".safetensors", ".npz"):
+        raise FileError(
+            f"{path}: a state dict is read from .safetensors or .npz, found "
+            f"{path.suffix or 'no suffix'}"
+        )
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise FileError(f"{path}: is empty; get it again")
+    if path.suffix == ".npz":
+        return _npz(path, start)
+    for beginning, words in FOREIGN.items():
+        # a safetensors file begins with the length of its header, a multiple of 8 by rights
+        if start.startswith(beginning) and start[8:9] != b"{":
+            raise FileError(f"{path}: is no safetensors file but {words}")
+    return _safetensors(path)
 
 
-def write(path: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays to a `.safetensors` or `.npz` file, one after the other.
+def _safetensors(path: Path) -> Arrays:
+    library = safetensors()
+    try:
+        file = library.safe_open(path, framework="np")
+        names = list(file.keys())
+    except library.SafetensorError as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        raise FileError(f"{path}: is cut off or no safetensors file: {reason}") from error
+
+    def read_array(name: str) -> np.ndarray:
+        try:
+            array: np.ndarray = file.get_tensor(name)
+        except (library.SafetensorError, AttributeError, TypeError, KeyError) as error:
+            kind = file.get_slice(name).get_dtype()
+            raise FileError(f"{path}: {name} has the type {kind}, which NumPy lacks") from error
+        return array
+
+    return Arrays(path, {name: functools.partial(read_array, name) for name in names})
+
+
+def _npz(path: Path, start: bytes) -> Arrays:
+    if not start.startswith(b"PK"):
+        raise FileError(f"{path}: is no .npz file, which begins with PK, found {start[:4]!r}")
+    damage = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
+    try:
+        file = zipfile.ZipFile(path)
+    except damage as error:
+        raise FileError(f"{path}: is cut off or no .npz file: {error}") from error
+
+    def read_array(member: str, name: str) -> np.ndarray:
+        try:
+            with file.open(member) as content:
+                array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
+        except damage as error:
+            raise FileError(f"{path}: {name} cannot be read: {error}") from error
+        if array.dtype.kind == "V":
+            raise FileError(
+                f"{path}: {name} has the type {array.dtype}: .npz files lose types that NumPy "
+                "lacks, such as bfloat16; save it as float32, or in a .safetensors file"
+            )
+        return array
+
+    names = {member.removesuffix(".npy"): member for member in file.namelist()}
+    readers = {name: functools.partial(read_array, names[name], name) for name in names}
+    return Arrays(path, readers)
+
+
+def write(path: str | Path, arrays: Mapping[str, Any], *, force: bool = False) -> None:
+    """Write arrays to a `.safetensors` or `.npz` file: the whole file, or nothing.
 
     Args:
         path: of the file.
         arrays: NumPy or JAX arrays by name.
+        force: replace a file that is there already.
 
     Raises:
+        FileExistsError: the file exists, and `force` is false.
+        OSError: it cannot be written.
         ValueError: another suffix, or a type that the format does not have.
+        TypeError: no names to arrays.
+        ModuleNotFoundError: the safetensors library is missing, with the extra that has it.
     """
-    kind = Path(path).suffix
-    if kind == ".npz":
-        plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-        np.savez(path, **plain)
-        return
-    if kind != ".safetensors":
-        raise ValueError(f"{path}: written are .safetensors and .npz, found {kind or 'no suffix'}")
-    header: dict[str, Any] = {}
-    place = 0
+    path = _path(path)
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{path}: expected names to arrays, found a {type(arrays).__name__}")
+    for name in arrays:
+        if not isinstance(name, str):
+            raise TypeError(f"{path}: expected names to arrays, found the name {name!r}")
+    if path.suffix not in (".safetensors", ".npz"):
+        raise ValueError(
+            f"{path}: written are .safetensors and .npz, found {path.suffix or 'no suffix'}"
+        )
+    plain = {name: _as_it_lies(np.asarray(array)) for name, array in arrays.items()}
+    (_write_npz if path.suffix == ".npz" else _write_safetensors)(path, plain, force)
+
+
+def _as_it_lies(array: np.ndarray) -> np.ndarray:
+    """In C order and native byte order, since safetensors writes memory as it is."""
+    return np.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), order="C")
+
+
+def _write_safetensors(path: Path, arrays: dict[str, np.ndarray], force: bool) -> None:
+    library, numpy = safetensors(), importlib.import_module("safetensors.numpy")
+    with replacing(path, force=force) as temporary:
+        try:
+            numpy.save_file(arrays, temporary)
+        except library.SafetensorError as error:
+            raise ValueError(f"{path}: {error}") from error
+        try:  # a full disk goes unnoticed by the library
+            library.safe_open(temporary, framework="np").keys()
+        except library.SafetensorError as error:
+            raise OSError(f"{path}: could not be written whole; is the disk full?") from error
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray], force: bool) -> None:
     for name, array in arrays.items():
-        dtype = np.dtype(array.dtype)
-        if dtype not in NAMES:
-            raise ValueError(f"{name}: safetensors has no {dtype}, expected one of {list(NAMES)}")
-        end = place + math.prod(array.shape) * dtype.itemsize
-        shape = list(array.shape)
-        header[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": [place, end]}
-        place = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with Path(path).open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for array in arrays.values():
-            file.write(np.ascontiguousarray(array).tobytes())
+        if not _npz_keeps(array.dtype):
+            raise ValueError(
+                f"{path}: {name} has the type {array.dtype}, which .npz files lose; write a "
+                ".safetensors file, or convert it to float32"
+            )
+    with replacing(path, force=force) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _npz_keeps(dtype: np.dtype[Any]) -> bool:
+    try:
+        description: Any = np.lib.format.dtype_to_descr(dtype)
+        return not dtype.hasobject and np.lib.format.descr_to_dtype(description) == dtype
+    except (TypeError, ValueError):
+        return False
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"expected a path, found {path!r:.40}")
+    return Path(path)
+
+
+def safetensors() -> Any:
+    """The safetensors library.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    try:
+        return importlib.import_module("safetensors")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'safetensors files need the safetensors library: python -m pip install "repjax[files]"'
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,9 +12,10 @@ import jax
 from flax import traverse_util
 
 from repjax.torch.names import Names, names_of
+from repjax.torch.wrappers import Unwrapped, View, readings
 
-Place = tuple[str, ...]
-Template = Mapping[Place, jax.ShapeDtypeStruct]
+ArrayPath = tuple[str, ...]
+Template = Mapping[ArrayPath, jax.ShapeDtypeStruct]
 IGNORED = "num_batches_tracked"
 
 
@@ -27,21 +28,23 @@ class Fit:
         names: the table.
         deployed: whether the form is the deploy form.
         template: shape and dtype of each of our arrays, by collection and path.
-        keys: name in the state of each, None where the table has none.
+        keys: name in the state for each, None where the table has none.
         state: what is to be loaded.
+        checkpoint: where it comes from.
     """
 
     naming: str
     names: Names
     deployed: bool
     template: Template
-    keys: Mapping[Place, str | None]
+    keys: Mapping[ArrayPath, str | None]
     state: Mapping[str, Any]
+    checkpoint: Unwrapped
 
     @property
     def missing(self) -> list[str]:
         """Names that our arrays need and the state does not have."""
-        return [key or "/".join(place) for place, key in self.keys.items() if key not in self.state]
+        return [key or "/".join(path) for path, key in self.keys.items() if key not in self.state]
 
     @property
     def unexpected(self) -> list[str]:
@@ -62,20 +65,22 @@ class Fit:
 
 def best_fit(
     model: nn.Module,
-    state: Mapping[str, Any],
+    checkpoint: Unwrapped,
     naming: str | None,
     inputs: Any,
     *,
     without_head: bool,
+    forms: tuple[bool, ...] = (False, True),
 ) -> Fit:
-    """The form and naming that have the largest share of names in common with the state.
+    """The form, naming and reading that have the largest share of names in common.
 
     Args:
         model: a network or block with names in `repjax.torch`.
-        state: names to arrays.
+        checkpoint: names to arrays.
         naming: one of the model's namings; None tries all.
         inputs: what the model is applied to, shapes are enough.
         without_head: leave the head out of both.
+        forms: whether deployed, of the forms to try.
 
     Raises:
         ValueError: the model has no such naming.
@@ -84,69 +89,72 @@ def best_fit(
     if naming is not None and naming not in tables:
         raise ValueError(f"no naming {naming!r} of {type(model).__name__}; found {list(tables)}")
     chosen = {naming: tables[naming]} if naming is not None else tables
-    used = View(state, (name for name in state if name.split(".")[-1] != IGNORED))
-    fits = []
-    for deployed in (False, True) if hasattr(model, "deployed") else (False,):
-        form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
-        template = flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
+    states = [
+        dataclasses.replace(found, state=_used(found.state)) for found in readings(checkpoint)
+    ]
+    best: Fit | None = None
+    for deployed in forms if hasattr(model, "deployed") else (False,):
+        template = template_of(model, deployed, inputs)
         for name, table in chosen.items():
             names = table if isinstance(table, Names) else table(model)
-            fit = _fit(name, names, deployed, template, used)
-            fits.append(_without_head(fit) if without_head else fit)
-    return max(fits, key=lambda fit: fit.share)
+            keys = {path: names.key(path[1:]) for path in template}
+            for found in states:
+                fit = _fit(name, names, deployed, template, keys, found)
+                fit = _without_head(fit) if without_head else fit
+                if best is None or fit.share > best.share:
+                    best = fit
+                if best.share == 1:  # no other fits better: its form need not be traced
+                    return best
+    assert best is not None
+    return best
+
+
+def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
+    """Shapes and dtypes of a model's variables in one form."""
+    form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
+    return flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
+
+
+def _used(state: Mapping[str, Any]) -> View:
+    names = (name for name in state if name.split(".")[-1] != IGNORED)
+    return View(state, {name: name for name in names})
 
 
 def _fit(
-    naming: str, names: Names, deployed: bool, template: Template, state: Mapping[str, Any]
+    naming: str,
+    names: Names,
+    deployed: bool,
+    template: Template,
+    keys: Mapping[ArrayPath, str | None],
+    found: Unwrapped,
 ) -> Fit:
+    state = found.state
     if names.prepare is not None:
         state = names.prepare(dict(state))
-    if deployed and names.kept_norms:
+    if deployed:
         state = names.deploy_form(state)
-    keys = {place: names.key(place[1:]) for place in template}
-    return Fit(naming, names, deployed, template, keys, state)
+    return Fit(naming, names, deployed, template, keys, state, found)
 
 
 def _without_head(fit: Fit) -> Fit:
     body = {p: leaf for p, leaf in fit.template.items() if not is_head(fit.names, p)}
-    heads = {key for place, key in fit.keys.items() if place not in body}
+    heads = {key for path, key in fit.keys.items() if path not in body}
+    kept = {name: name for name in fit.state if name not in heads}
     return dataclasses.replace(
         fit,
         template=body,
-        keys={place: fit.keys[place] for place in body},
-        state=View(fit.state, (name for name in fit.state if name not in heads)),
+        keys={path: fit.keys[path] for path in body},
+        state=View(fit.state, kept),
     )
 
 
-def is_head(names: Names, place: Place) -> bool:
-    """Whether the array at a place depends on the number of classes."""
-    return re.fullmatch(names.head, "/".join(place[1:])) is not None
+def is_head(names: Names, path: ArrayPath) -> bool:
+    """Whether the array at a path depends on the number of classes."""
+    return re.fullmatch(names.head, "/".join(path[1:])) is not None
 
 
-def flat(variables: Any) -> dict[Place, Any]:
+def flat(variables: Any) -> dict[ArrayPath, Any]:
     """The arrays of a variables tree by collection and path, unboxed."""
     plain = nn.meta.unbox(variables)
-    leaves: dict[Place, Any] = traverse_util.flatten_dict(plain)  # type: ignore[no-untyped-call]
+    leaves: dict[ArrayPath, Any] = traverse_util.flatten_dict(plain)  # type: ignore[no-untyped-call]
     return leaves
-
-
-class View(Mapping[str, Any]):
-    """Some names of a mapping, whose arrays are read only when asked for."""
-
-    def __init__(self, whole: Mapping[str, Any], names: Iterator[str]) -> None:
-        self._whole = whole
-        self._names = dict.fromkeys(names)
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._whole[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)

@@ -7,18 +7,16 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from repjax import algebra
+from repjax.torch.arrays import oihw as oihw
+from repjax.torch.folds import NORM, Folded
 
 Replacement = str | Callable[[re.Match[str]], str]
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 LEAVES = {"kernel": "weight", "bias": "bias"}
-NORM = ("running_mean", "running_var", "weight", "bias")
 NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -36,8 +34,12 @@ class Names:
         rules: pattern to replacement (a `re` template, or a function of the match).
         prepare: applied to the state dict first, {name: array}, and returns another: for
             namings that store something else than our arrays.
-        kept_norms: pattern of a convolution's place to the template of the place of a batch
-            norm after it, where the official deploy form keeps norms that ours folds.
+        kept_norms: where the official deploy form keeps batch norms that ours folds: pattern
+            of a convolution's place to the template of the place of the norm behind it.
+        norms_in_front: the same for norms in front of a pointwise convolution or linear map:
+            pattern of the norm's place to the template of that map's.
+        kept_scales: the same for layer scales: pattern of the array's name to the template of
+            the place of the map in front of it.
         epsilon: of those norms.
         head: pattern of our paths that depend on the number of classes.
 
@@ -50,6 +52,8 @@ class Names:
     rules: Mapping[str, Replacement]
     prepare: Prepare | None = None
     kept_norms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    norms_in_front: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    kept_scales: Mapping[str, str] = dataclasses.field(default_factory=dict)
     epsilon: float = 1e-5
     head: str = "head.*"
 
@@ -77,55 +81,37 @@ class Names:
                 return match, replacement
         return None, ""
 
-    def deploy_form(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The state with the norms folded that the official deploy form keeps."""
-        folded = dict(state)
-        for pattern, template in self.kept_norms.items():
-            for name in state:
-                match = re.fullmatch(rf"(?:{pattern})\.weight", name)
-                norm = match.expand(template) if match else None
-                if norm is not None and _foldable(state, name, norm):
-                    _fold_norm(folded, name.removesuffix(".weight"), norm, self.epsilon)
+    def deploy_form(self, state: Mapping[str, Any]) -> Folded:
+        """The state without what the official deploy form keeps; nothing is computed yet."""
+        folded = Folded(state)
+        for name, norm in _matches(state, self.kept_norms, ".weight"):
+            if _all_there(folded, norm):
+                folded.norm_behind(name, norm, self.epsilon)
+        for scale, conv in _matches(state, self.kept_scales, ""):
+            if f"{conv}.weight" in folded:
+                folded.scale_behind(conv, scale)
+        for norm, conv in _matches(state, self.norms_in_front, ".running_var"):
+            if _all_there(folded, norm) and f"{conv}.weight" in folded:
+                folded.norm_in_front(conv, norm, self.epsilon)
         return folded
 
 
-def _foldable(state: Mapping[str, Any], weight: str, norm: str) -> bool:
-    """Whether a norm is whole and fits; what is not is left for the report of problems."""
-    width = np.shape(state[weight])[:1]
-    leaves = [f"{norm}.{leaf}" for leaf in NORM]
-    return all(leaf in state and np.shape(state[leaf]) == width for leaf in leaves)
+def _matches(
+    state: Mapping[str, Any], patterns: Mapping[str, str], leaf: str
+) -> Iterator[tuple[str, str]]:
+    """Places that a pattern matches and that have that leaf, with what the template gives."""
+    for pattern, template in patterns.items():
+        for name in state:
+            match = re.fullmatch(rf"({pattern}){re.escape(leaf)}", name)
+            if match is not None:
+                inner = re.fullmatch(pattern, match[1])
+                assert inner is not None
+                yield match[1], inner.expand(template)
 
 
-def _fold_norm(state: dict[str, Any], conv: str, norm: str, epsilon: float) -> None:
-    wide = np.float64  # the algebra keeps float32 at least, and what JAX allows
-    arrays = [np.asarray(state.pop(f"{norm}.{leaf}"), wide) for leaf in NORM]
-    kernel = hwio(np.asarray(state[f"{conv}.weight"], wide))
-    bias = state.get(f"{conv}.bias")
-    inner = algebra.Conv(kernel, None if bias is None else np.asarray(bias, wide))
-    affine = algebra.batch_norm(*arrays, epsilon=epsilon, dims=kernel.ndim - 2)
-    folded = algebra.compose(inner, affine)
-    state[f"{conv}.weight"] = oihw(np.asarray(folded.kernel))
-    state[f"{conv}.bias"] = np.asarray(folded.bias)
-
-
-def hwio(array: np.ndarray) -> np.ndarray:
-    """A kernel (out, in, spatial...) as (spatial..., in, out).
-
-    Example:
-        >>> hwio(np.ones((8, 4, 3, 5))).shape
-        (3, 5, 4, 8)
-    """
-    return array.transpose(*range(2, array.ndim), 1, 0)
-
-
-def oihw(array: np.ndarray) -> np.ndarray:
-    """A kernel (spatial..., in, out) as (out, in, spatial...).
-
-    Example:
-        >>> oihw(np.ones((3, 5, 4, 8))).shape
-        (8, 4, 3, 5)
-    """
-    return array.transpose(-1, -2, *range(array.ndim - 2))
+def _all_there(state: Mapping[str, Any], norm: str) -> bool:
+    """Whether a norm is whole; the arrays of one that is not are reported."""
+    return all(f"{norm}.{leaf}" in state for leaf in NORM)
 
 
 Table = Names | Callable[[Any], Names]
@@ -141,12 +127,20 @@ def register_names(module: type, **tables: Table) -> None:
         **tables: `original`, `timm`, and others by their names; a function of the model where
             places depend on its configuration.
 
+    Raises:
+        TypeError: a table is neither.
+
     Example:
         >>> class Block: ...
         >>> register_names(Block, original=Names({"conv": "rbr_reparam"}))
         >>> list(names_of(Block))
         ['original']
     """
+    for name, table in tables.items():
+        if not isinstance(table, Names) and not callable(table):
+            raise TypeError(
+                f"{name}: expected Names or a function of the model, found a {type(table).__name__}"
+            )
     _TABLES.setdefault(module, {}).update(tables)
 
 

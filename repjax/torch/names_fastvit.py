@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
-
-from repjax import algebra
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
 from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
 from repjax.models.fastvit import FastViT
-from repjax.torch.names import NORM, Names, Replacement, hwio, oihw, register_names
+from repjax.torch.names import Names, Replacement, register_names
 from repjax.torch.names_mobileone import block_rules
-
-WIDE = np.float64  # so that nothing is rounded before the model's type is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,66 +124,24 @@ def every_rule(words: Words) -> dict[str, str]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class FastViTNames(Names):
-    """Names of FastViT, whose official deploy form keeps norms and scales that ours folds."""
-
-    words: Words = ORIGINAL
-
-    def deploy_form(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The state with layer scales in the map before, norms in the map behind them."""
-        folded = super().deploy_form(state)
-        ffn = f"{self.words.feed_forward}.fc2"
-        for number, conv in (("", ffn), ("_2", ffn), ("_1", "token_mixer.proj")):
-            scale = self.words.scale.format(number)
-            for prefix in _prefixes(folded, f"{conv}.weight", f"{conv}.bias", scale):
-                vector = np.asarray(folded[prefix + scale], WIDE).ravel()
-                shapes = [np.shape(folded[f"{prefix}{conv}.{leaf}"]) for leaf in ("weight", "bias")]
-                if {shape[:1] for shape in shapes} == {vector.shape}:
-                    del folded[prefix + scale]
-                    _compose(folded, prefix + conv, after=algebra.channel_affine(vector))
-        leaves = [f"norm.{leaf}" for leaf in NORM]
-        for prefix in _prefixes(folded, "token_mixer.qkv.weight", *leaves):
-            vectors = [np.asarray(folded[prefix + leaf], WIDE) for leaf in leaves]
-            inputs = np.shape(folded[f"{prefix}token_mixer.qkv.weight"])[1:2]
-            if all(vector.shape == inputs for vector in vectors):
-                for leaf in leaves:
-                    del folded[prefix + leaf]
-                norm = algebra.batch_norm(*vectors, epsilon=self.epsilon)
-                _compose(folded, f"{prefix}token_mixer.qkv", before=norm)
-        return folded
-
-
-def _prefixes(state: Mapping[str, Any], *suffixes: str) -> list[str]:
-    """Where all names exist: the beginnings common to them."""
-    found = [name.removesuffix(suffixes[0]) for name in state if name.endswith(suffixes[0])]
-    whole = [prefix for prefix in found if not prefix or prefix.endswith(".")]
-    return [prefix for prefix in whole if all(prefix + suffix in state for suffix in suffixes)]
-
-
-def _compose(
-    state: dict[str, Any],
-    name: str,
-    before: algebra.Conv | None = None,
-    after: algebra.Conv | None = None,
-) -> None:
-    weight, bias = np.asarray(state[f"{name}.weight"], WIDE), state.get(f"{name}.bias")
-    kernel = hwio(weight.reshape(*weight.shape[:2], 1, 1))
-    conv = algebra.Conv(kernel, None if bias is None else np.asarray(bias, WIDE))
-    conv = conv if before is None else algebra.compose(before, conv)
-    conv = conv if after is None else algebra.compose(conv, after)
-    state[f"{name}.weight"] = oihw(np.asarray(conv.kernel)).reshape(weight.shape)
-    state[f"{name}.bias"] = np.asarray(conv.bias)
-
-
-def names(words: Words, rules: Mapping[str, Replacement]) -> FastViTNames:
-    """A table whose deploy form keeps the norm of the feed-forward networks."""
-    kept = {rf"((?:.*\.)?{words.feed_forward}\.conv)\.conv": r"\1.bn"}
-    return FastViTNames(rules, kept_norms=kept, words=words)
+def names(words: Words, rules: Mapping[str, Replacement]) -> Names:
+    """A table whose deploy form keeps the norms and layer scales that ours folds."""
+    prefix = r"((?:.*\.)?)"
+    second = rf"\1{words.feed_forward}.fc2"
+    numbered = {"": second, "_1": r"\1token_mixer.proj", "_2": second}
+    return Names(
+        rules,
+        kept_norms={rf"({prefix}{words.feed_forward}\.conv)\.conv": r"\1.bn"},
+        norms_in_front={rf"{prefix}norm": r"\1token_mixer.qkv"},
+        kept_scales={
+            prefix + re.escape(words.scale.format(number)): conv
+            for number, conv in numbered.items()
+        },
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Stage:
     """Where the parts of one stage lie; `blocks` ends before the number of the block."""
 
     blocks: str
@@ -196,43 +149,44 @@ class Place:
     position: str
 
 
-def network(words: Words, model: FastViT, places: list[Place], **ends: str) -> FastViTNames:
-    """A table for a network, given the places of its stages, its stem, its last block and head."""
+def network(words: Words, model: FastViT, stages: list[Stage], **ends: str) -> Names:
+    """A table for a network, given its stages, its stem, its last block and head."""
     rules: dict[str, Replacement] = {r"stem(\d)": rf"{ends['stem']}.\1"}
     mixers = model.config.token_mixers
-    for stage, (place, mixer) in enumerate(zip(places, mixers, strict=True), 1):
-        name, block = f"stage{stage}", rf"{place.blocks}.\1"
+    for number, (stage, mixer) in enumerate(zip(stages, mixers, strict=True), 1):
+        name, block = f"stage{number}", rf"{stage.blocks}.\1"
         if mixer == "attention":
             second = rf"{block}.{words.scale.format('_2')}"
             rules[rf"{name}_block(\d+)/feed_forward/pointwise2/y=[^/]*/scale"] = second
         rules[rf"{name}_block(\d+)"] = block
         for linear, ours in ((words.reduce, "reduce"), (words.expand, "expand")):
-            gate = f"{place.downsample}.proj.0.{linear}"
+            gate = f"{stage.downsample}.proj.0.{linear}"
             rules[f"{name}_downsample/squeeze_excite/{ours}"] = gate
-        rules[f"{name}_downsample"] = place.downsample
-        rules[f"{name}_position"] = place.position
+        rules[f"{name}_downsample"] = stage.downsample
+        rules[f"{name}_position"] = stage.position
     rules |= {"last": ends["last"], "head": ends["head"]}
     return names(words, rules | every_rule(words))
 
 
-def original(model: FastViT) -> FastViTNames:
+def original(model: FastViT) -> Names:
     """Stages, patch embeddings and positional encodings are numbered through."""
     config = model.config
-    number, places = 0, []
+    number = 0
+    stages: list[Stage] = []
     for stage in range(len(config.depths)):
         downsample = number
         position = downsample + config.downsampled(stage)
         number = position + (config.position_kernels[stage] is not None)
-        places.append(Place(f"network.{number}", f"network.{downsample}", f"network.{position}"))
+        stages.append(Stage(f"network.{number}", f"network.{downsample}", f"network.{position}"))
         number += 1
-    return network(ORIGINAL, model, places, stem="patch_embed", last="conv_exp", head="head")
+    return network(ORIGINAL, model, stages, stem="patch_embed", last="conv_exp", head="head")
 
 
-def timm(model: FastViT) -> FastViTNames:
+def timm(model: FastViT) -> Names:
     """Every stage holds its patch embedding, positional encoding and blocks."""
-    stages = [f"stages.{stage}" for stage in range(len(model.config.depths))]
-    places = [Place(f"{s}.blocks", f"{s}.downsample", f"{s}.pos_emb") for s in stages]
-    return network(TIMM, model, places, stem="stem", last="final_conv", head="head.fc")
+    parents = [f"stages.{number}" for number in range(len(model.config.depths))]
+    stages = [Stage(f"{p}.blocks", f"{p}.downsample", f"{p}.pos_emb") for p in parents]
+    return network(TIMM, model, stages, stem="stem", last="final_conv", head="head.fc")
 
 
 register_names(FastViT, original=original, timm=timm)

@@ -6,4 +6,5 @@ from repjax.torch.names import Names, register_names
 register_names(
     ResidualConv,
     original=Names({r"y=[^/]*/conv1x1": "conv1", r"y=[^/]*/conv\d+x\d+": "conv3"}),
+    by_size=Names({r"y=[^/]*/conv(\d+)x\d+": r"conv\1"}),
 )

@@ -163,4 +163,4 @@ def test_another_width_and_other_blocks_are_named() -> None:
         "head.weight: has shape (5, 8), expected (5, 12)",
         "stages.3.0.act.1.beta: has shape (32,), expected (48,)",
     ):
-        assert words in str(error.value)
+        assert words in error.value.problems

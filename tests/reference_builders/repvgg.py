@@ -59,7 +59,7 @@ def qarepvgg(version: int) -> Any:
         gated = bool(arguments.get("use_se"))
         hidden = arguments["out_channels"] // 16 if gated else 0
         model = QARepVGGBlock(version=version, squeeze_excite=hidden, **geometry(arguments))
-        # after a squeeze-excite the last norm has no affine neighbour
+        # after a squeeze-excite the last norm has no affine neighbor
         return Case(model, f"v{version}", 1, norms=int(gated))
 
     return build
