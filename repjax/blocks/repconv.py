@@ -27,6 +27,8 @@ from repjax.branches import (
     require_kernel,
 )
 
+from repjax.branches.nodes import require_outputs
+
 Initializer = jax.nn.initializers.Initializer
 
 
@@ -141,6 +143,7 @@ class RepConv(nn.Module):
         use_bias = self.norm is None if self.use_bias is None else self.use_bias
         total = total.resolve(self.dims, use_bias=use_bias)
         require_kernel(total)
+        require_outputs(total, in_features, self.features)
         return total
 
     @nn.compact

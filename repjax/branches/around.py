@@ -58,6 +58,10 @@ class Around(Branch):
                 problems.append((path, f"has shape {shape}, expected ({features},)"))
         return features
 
+    def outputs(self, inputs: int, features: int) -> int:
+        """As the branch inside."""
+        return self.branch.outputs(inputs, features)
+
     def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
         """As the branch inside."""
         return self.branch.can_absorb(axes, bias=bias)

@@ -157,6 +157,14 @@ class Branch(abc.ABC):
         """Output channels, collecting where shapes do not fit `inputs` channels and groups."""
 
     @abc.abstractmethod
+    def outputs(self, inputs: int, features: int) -> int:
+        """Output channels in a block of that many input channels that asks for `features`.
+
+        Raises:
+            ValueError: parts of a sum disagree.
+        """
+
+    @abc.abstractmethod
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """Run on data (batch..., spatial..., in)."""
 

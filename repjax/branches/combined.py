@@ -17,7 +17,7 @@ from repjax.algebra import geometry as lattice
 from repjax.algebra.geometry import Axis
 from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
 from repjax.branches.convolution import Convolution
-from repjax.branches.nodes import channels_of, first_known, named, nest
+from repjax.branches.nodes import channels_of, first_known, named, nest, require_outputs
 from repjax.branches.preserving import AveragePool
 from repjax.branches.scale import Negate
 
@@ -103,6 +103,11 @@ class Sequence(Branch):
         for name, branch in named(self.children()).items():
             inputs = channels_of(name, branch, leaves, inputs, groups, problems)
         return inputs
+
+    def outputs(self, inputs: int, features: int) -> int:
+        """Of the second, after the first."""
+        between = self.first.outputs(inputs, self.features or features)
+        return self.second.outputs(between, features)
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """Both; the padding of the second is given to the first."""
@@ -202,6 +207,12 @@ class Sum(Branch):
         for name, number in found.items():
             if number != features:
                 problems.append(((name,), f"has {number} output channels, expected {features}"))
+        return features
+
+    def outputs(self, inputs: int, features: int) -> int:
+        """As many as asked for; all must agree."""
+        for branch in self.branches:
+            require_outputs(branch, inputs, features)
         return features
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:

@@ -120,6 +120,10 @@ class Convolution(Branch):
             )
         return int(features)
 
+    def outputs(self, inputs: int, features: int) -> int:
+        """As many as asked for, unless its kernel decides."""
+        return self._features(inputs, features)
+
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """One convolution."""
         inputs = x.shape[-1]

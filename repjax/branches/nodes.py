@@ -7,6 +7,21 @@ from collections.abc import Mapping, Sequence
 from repjax.branches.branch import Branch, Leaf, Leaves, Path
 
 
+def require_outputs(branch: Branch, inputs: int, features: int) -> None:
+    """Refuse a branch of a block, or of a sum, that has not as many output channels.
+
+    Raises:
+        ValueError: another number of channels comes out.
+    """
+    found = branch.outputs(inputs, features)
+    if found != features:
+        raise ValueError(
+            f"branch {branch.formula()} makes {found} channels of {inputs}, but the block has "
+            f"features={features} output channels; put it into a Sequence with a Pointwise(), "
+            "leave it out, or change features"
+        )
+
+
 def named(branches: Sequence[Branch]) -> dict[str, Branch]:
     """Branches by the names of their nodes; equal names are numbered."""
     labels = [branch.label for branch in branches]

@@ -38,6 +38,10 @@ class _ChannelPreserving(Branch):
         """As many as come in."""
         return inputs
 
+    def outputs(self, inputs: int, features: int) -> int:
+        """As many as come in."""
+        return inputs
+
 
 @dataclasses.dataclass(frozen=True)
 class Identity(_ChannelPreserving):
@@ -71,7 +75,6 @@ class Identity(_ChannelPreserving):
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The input, cropped or zero padded to where its block reads."""
-        require_channels(self, x, geometry)
         if set(geometry.strides) != {1}:
             raise ValueError(
                 f"an identity branch needs strides of 1, found {geometry.strides}; leave it "
@@ -144,7 +147,6 @@ class AveragePool(_ChannelPreserving):
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """A windowed sum, divided by the number of taps."""
-        require_channels(self, x, geometry)
         axes = zip(self.axes(self.dims), geometry.padding, geometry.dilation, strict=True)
         x = padded(x, [(lo + axis.low * d, hi + axis.high * d) for axis, (lo, hi), d in axes])
         lead = (1,) * (x.ndim - self.dims - 1)
@@ -173,13 +175,3 @@ def padded(x: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
     lead = [(0, 0, 0)] * (x.ndim - len(padding) - 1)
     config = [*lead, *((low, high, 0) for low, high in padding), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), config)
-
-
-def require_channels(branch: Branch, x: jax.Array, geometry: Geometry) -> None:
-    """Refuse a branch that keeps channels where the block changes them."""
-    if x.shape[-1] != geometry.features:
-        raise ValueError(
-            f"branch {branch.formula()} keeps its {x.shape[-1]} channels, the block has "
-            f"{geometry.features} output channels; put a Pointwise() before it in a Sequence, "
-            "or leave it out"
-        )

@@ -10,12 +10,14 @@ import pytest
 
 from repjax.blocks import (
     AveragePool,
+    Depthwise,
     Identity,
     KxK,
     Norm,
     RepConv,
     Scale,
     Sequence,
+    Sum,
 )
 
 
@@ -28,8 +30,11 @@ def initialised(block: RepConv, channels: int = 4, dims: int = 2) -> Any:
     ("block", "words"),
     [
         (RepConv(4, strides=2), r"identity branch needs strides of 1, found \(2, 2\)"),
-        (RepConv(6), r"norm\(identity\)|identity keeps its 4 channels, the block has 6"),
-        (RepConv(6, (KxK(3), AveragePool(3))), "keeps its 4 channels, the block has 6"),
+        (RepConv(6), r"norm\(identity\) makes 4 channels of 4, but the block has features=6"),
+        (RepConv(6, (KxK(3), AveragePool(3))), "average3x3.* makes 4 .* features=6"),
+        (RepConv(4, (Depthwise(3, 2),)), "depthwise3x3.* makes 8 channels of 4, .* features=4"),
+        (RepConv(2, (KxK(3), Sequence(KxK(1), Depthwise(3, 3)))), "makes 6 channels of 4"),
+        (RepConv(8, (Sequence(Sum((KxK(1), Identity())), KxK(3)),)), "identity makes 4 .*=8 output"),
         (RepConv(4, (Identity(),)), "needs a branch with a kernel; found norm.identity"),
         (RepConv(4, (AveragePool(3), Scale(Identity())), norm=None), "branch with a kernel"),
         (RepConv(4, ()), "at least one branch"),
@@ -53,6 +58,14 @@ def initialised(block: RepConv, channels: int = 4, dims: int = 2) -> Any:
 def test_refused_with_the_reason(block: RepConv, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         initialised(block)
+
+
+def test_a_depthwise_branch_of_one_channel_is_not_broadcast() -> None:
+    block = RepConv(4, (KxK(3), Depthwise(3)))
+    with pytest.raises(ValueError, match=r"norm\(depthwise3x3\) makes 1 channels of 1, .*=4"):
+        initialised(block, channels=1)
+    fitting = RepConv(8, (KxK(3), Depthwise(3, multiplier=2)))
+    assert initialised(fitting)["params"]
 
 
 @pytest.mark.parametrize("strides", [1, 2])
