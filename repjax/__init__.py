@@ -8,7 +8,7 @@ from repjax._verify import Verification, verify
 from repjax.algebra import NotFusableError
 from repjax.tracing import Fused, Report, fuse
 from repjax.tracing.programs import count_operations
-from repjax.trees import MalformedTreeError, fuse_params, register, unfuse_params
+from repjax.trees import MalformedTreeError, fuse_params, register_block, unfuse_params
 
 if TYPE_CHECKING:
     from repjax import models, torch
@@ -26,7 +26,7 @@ __all__ = [
     "fuse",
     "fuse_params",
     "models",
-    "register",
+    "register_block",
     "torch",
     "unfuse_params",
     "verify",

@@ -26,7 +26,6 @@ from repjax.branches import (
     equation,
     require_kernel,
 )
-
 from repjax.branches.nodes import require_outputs
 
 Initializer = jax.nn.initializers.Initializer

@@ -14,7 +14,7 @@ from repjax import algebra
 from repjax.blocks.block import Block, gelu, uniform
 from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
 from repjax.branches import Branch, Identity, KxK, Norm, Sum
-from repjax.trees.register import register
+from repjax.trees.register import register_block
 
 NORM_LINEARS = "mean_of_norm_linears"
 _EPSILON = 1e-5
@@ -211,7 +211,7 @@ def _linear(module: Block, x: jax.Array, features: int) -> jax.Array:
     return y
 
 
-@register(NORM_LINEARS)
+@register_block(NORM_LINEARS)
 def _fold(subtree: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     """Kernel and bias of the mean of all heads."""
     convs = []

@@ -12,7 +12,7 @@ from flax.linen.dtypes import promote_dtype
 from repjax import algebra
 from repjax.algebra import Conv, NotFusableError
 from repjax.blocks.repconv import RepConv
-from repjax.trees import fuse_params, register
+from repjax.trees import fuse_params, register_block
 
 NODE = "shift_then_conv"
 
@@ -59,7 +59,7 @@ class _Shifted(nn.Module):
         return conv(x + bias, train)
 
 
-@register(NODE)
+@register_block(NODE)
 def _fold(subtree: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     conv = Conv(**fuse_params(subtree["conv"]))
     if set(conv.kernel_size) != {1}:

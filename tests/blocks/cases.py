@@ -219,6 +219,11 @@ def largest(values: Any) -> float:
     return float(np.abs(np.asarray(values, np.float64)).max())
 
 
+def identical(one: Any, two: Any) -> bool:
+    """Whether two trees have the same leaves, the same objects."""
+    return bool(jax.tree.all(jax.tree.map(lambda a, b: a is b, one, two)))
+
+
 def same(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: float) -> bool:
     """Whether trees agree to a tolerance, relative to the largest value of each leaf."""
     close = jax.tree.map(

@@ -34,7 +34,10 @@ def initialised(block: RepConv, channels: int = 4, dims: int = 2) -> Any:
         (RepConv(6, (KxK(3), AveragePool(3))), "average3x3.* makes 4 .* features=6"),
         (RepConv(4, (Depthwise(3, 2),)), "depthwise3x3.* makes 8 channels of 4, .* features=4"),
         (RepConv(2, (KxK(3), Sequence(KxK(1), Depthwise(3, 3)))), "makes 6 channels of 4"),
-        (RepConv(8, (Sequence(Sum((KxK(1), Identity())), KxK(3)),)), "identity makes 4 .*=8 output"),
+        (
+            RepConv(8, (Sequence(Sum((KxK(1), Identity())), KxK(3)),)),
+            "identity makes 4 .*=8 ",
+        ),
         (RepConv(4, (Identity(),)), "needs a branch with a kernel; found norm.identity"),
         (RepConv(4, (AveragePool(3), Scale(Identity())), norm=None), "branch with a kernel"),
         (RepConv(4, ()), "at least one branch"),

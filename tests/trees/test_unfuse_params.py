@@ -165,11 +165,12 @@ def test_a_scale_of_zero_is_refused_by_channel(around: Any) -> None:
         repjax.unfuse_params(edited_tree(like), like)
 
 
-def test_a_registered_block_cannot_be_unfused() -> None:
+def test_a_registered_block_without_a_way_back_is_refused() -> None:
     name = "test_unfuse_registered"
-    repjax.register(name)(lambda subtree: (subtree["weight"], None))
+    repjax.register_block(name)(lambda subtree: (subtree["weight"], None))
     like = {"head": {name: {"weight": jnp.ones((2, 2))}}}
-    with pytest.raises(repjax.MalformedTreeError, match=f"head/{name}: a registered block"):
+    words = f"cannot unfuse:\n  head/{name}: '{name}' was registered without a way back"
+    with pytest.raises(repjax.NotFusableError, match=words):
         repjax.unfuse_params(repjax.fuse_params(like), like)
 
 
