@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from repjax import algebra, blocks, branches
-from repjax._verify import Verification, verify
+from repjax._verification import Verification
+from repjax._verify import verify
 from repjax.algebra import NotFusableError
 from repjax.tracing import Fused, Report, fuse
 from repjax.tracing.programs import count_operations
