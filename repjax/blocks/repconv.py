@@ -14,6 +14,12 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.algebra.padding import Padding, padding_pairs, per_axis
+from repjax.blocks.fields import (
+    require_branches,
+    require_geometry,
+    require_outputs_on,
+    require_whole,
+)
 from repjax.branches import (
     Branch,
     Geometry,
@@ -121,7 +127,18 @@ class RepConv(nn.Module):
         return self.clone(deployed=True)
 
     def branch(self, in_features: int) -> Branch:
-        """The one branch, resolved, that this block is for that many input channels."""
+        """The one branch, resolved, that this block is for that many input channels.
+
+        Raises:
+            ValueError: fields that are not what they may be.
+        """
+        require_whole("features", self.features)
+        require_whole("dims", self.dims)
+        require_branches(self.branches)
+        channels = (in_features, self.features)
+        require_geometry(
+            self.strides, self.padding, self.dilation, self.groups, channels, self.dims
+        )
         strided = set(per_axis(self.strides, self.dims, "strides")) != {1}
         present = [
             branch
@@ -149,6 +166,10 @@ class RepConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., spatial..., channels)."""
         branch = self.branch(x.shape[-1])
+        geometry = self._geometry(branch)
+        size = [axis.last - axis.first + 1 for axis in branch.axes(self.dims)]
+        require_outputs_on(x, size, self.strides, self.padding, self.dilation)
+        self._require_form(branch)
         if self.dtype is not None:
             (x,) = promote_dtype(x, dtype=self.dtype)
         settings = Settings(
@@ -163,7 +184,6 @@ class RepConv(nn.Module):
             self.scale_init,
             self.norm_scale_init,
         )
-        geometry = self._geometry(branch)
         if self.deployed:
             fused = KxK(
                 tuple(axis.taps for axis in branch.axes(self.dims)),
@@ -174,6 +194,24 @@ class RepConv(nn.Module):
             branch = fused.resolve(self.dims, use_bias=False)
             return branch.apply(_LinenScope(self, settings), x, geometry)
         return _Node(branch, settings, name=equation(branch))(x, geometry)
+
+    def _require_form(self, branch: Branch) -> None:
+        """Refuse variables of the other form."""
+        if self.is_initializing():
+            return
+        where = "/".join(self.path) or type(self).__name__
+        fused = self.has_variable("params", "kernel")
+        split = self.has_variable("params", equation(branch))
+        if self.deployed and split and not fused:
+            raise ValueError(
+                f"{where}: a deployed block got multi-branch variables; give it "
+                "repjax.fuse_params(variables)"
+            )
+        if not self.deployed and fused and not split:
+            raise ValueError(
+                f"{where}: a multi-branch block got variables of the deploy form; "
+                "use its deploy twin, .deploy()"
+            )
 
     def _geometry(self, branch: Branch) -> Geometry:
         axes = branch.axes(self.dims)

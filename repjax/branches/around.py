@@ -100,9 +100,12 @@ class Norm(Around):
                 f"a norm directly after a norm: {inner.formula()}; keep one of them (a block's "
                 "norm='branch' adds one to every branch)"
             )
-        epsilon = float(self.epsilon)
+        try:
+            epsilon = float(self.epsilon)
+        except (TypeError, ValueError):
+            epsilon = math.nan
         if not 0 <= epsilon < math.inf:
-            raise ValueError(f"epsilon {epsilon}: expected a finite number, 0 or more")
+            raise ValueError(f"epsilon {self.epsilon}: expected a finite number, 0 or more")
         return dataclasses.replace(self, branch=inner, epsilon=epsilon)
 
     def formula(self) -> str:

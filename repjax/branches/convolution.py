@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
+from repjax.algebra.padding import per_axis
 from repjax.branches.branch import (
     Branch,
     Geometry,
@@ -151,6 +153,24 @@ class Convolution(Branch):
             dilation=self._dilation,
             groups=groups,
         )
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; truth values are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def axis_numbers(value: Any, dims: int, name: str) -> tuple[int, ...]:
+    """One whole number per spatial axis, from one or a sequence of them.
+
+    Raises:
+        ValueError: something else, or another number of axes.
+    """
+    entries = [value] if is_whole(value) else value
+    sequence = isinstance(entries, Sequence | np.ndarray) and not isinstance(entries, str)
+    if not sequence or not all(is_whole(entry) for entry in entries):
+        raise ValueError(f"{name} is a whole number, or one per axis; found {value!r}")
+    return per_axis(value, dims, name)
 
 
 def default_tap(size: Sequence[int]) -> tuple[int, ...]:

@@ -52,6 +52,7 @@ from repjax.branches.preserving import AveragePool, Identity
 from repjax.branches.scale import Negate, Scale
 
 PREFIX = "y="
+MOST_BRANCHES, MOST_NESTED = 1000, 60
 _KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale")
 
 
@@ -94,21 +95,28 @@ def parse(name: str) -> Branch:
         'norm(conv3x3)'
     """
     if not name.startswith(PREFIX):
-        raise ValueError(f"{name!r} does not begin with {PREFIX!r}")
+        raise ValueError(f"{shown(name)} does not begin with {PREFIX!r}")
     reader = _Reader(name)
     branch = reader.sum()
     reader.end()
     dims = {inner.dims for inner in branch.walk() if inner.dims is not None}
     if len(dims) > 1:
-        raise ValueError(f"{name!r}: expected one number of spatial axes, found {sorted(dims)}")
+        raise ValueError(
+            f"{shown(name)}: expected one number of spatial axes, found {sorted(dims)}"
+        )
     try:
         branch = branch.resolve(dims.pop() if dims else 0, use_bias=False)
         require_kernel(branch)
     except ValueError as error:
-        raise ValueError(f"{name!r}: {error}") from error
+        raise ValueError(f"{shown(name)}: {error}") from error
     if equation(branch) != name:
-        raise ValueError(f"{name!r} is not in its normal form {equation(branch)!r}")
+        raise ValueError(f"{shown(name)} is not in its normal form {equation(branch)!r}")
     return branch
+
+
+def shown(name: str) -> str:
+    """A name as messages write it: quoted, and cut where it is long."""
+    return repr(name if len(name) <= 120 else f"{name[:90]}...{name[-20:]}")
 
 
 class _Reader:
@@ -117,6 +125,11 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.place = len(PREFIX)
+        self.depth = 0
+
+    def require(self, condition: bool, words: str) -> None:
+        if not condition:
+            raise ValueError(f"{shown(self.text)}: {words}, up to character {self.place}")
 
     def take(self, pattern: str) -> re.Match[str] | None:
         """Read on if the text goes on like this."""
@@ -128,7 +141,7 @@ class _Reader:
     def expect(self, pattern: str, words: str) -> re.Match[str]:
         match = self.take(pattern)
         if match is None:
-            raise ValueError(f"{self.text!r}: expected {words} at character {self.place}")
+            raise ValueError(f"{shown(self.text)}: expected {words} at character {self.place}")
         return match
 
     def end(self) -> None:
@@ -136,13 +149,20 @@ class _Reader:
 
     def sum(self) -> Branch:
         terms: list[Branch] = []
+        parts = 0
+        self.depth += 1
+        self.require(self.depth <= MOST_NESTED, f"sums nested more than {MOST_NESTED} deep")
         sign = self.take("-")
         while True:
             count = self.take(r"(\d+)\*")
             branch = self.branch()
-            terms += [Negate(branch) if sign else branch] * int(count[1] if count else 1)
+            copies = int(count[1][:9]) if count else 1
+            parts += copies * sum(1 for _ in branch.walk())
+            self.require(parts <= MOST_BRANCHES, f"more than {MOST_BRANCHES} branches")
+            terms += [Negate(branch) if sign else branch] * copies
             operator = self.take(r"[+-]")
             if operator is None:
+                self.depth -= 1
                 return terms[0] if len(terms) == 1 else Sum(tuple(terms))
             sign = operator if operator[0] == "-" else None
 
@@ -197,14 +217,16 @@ class _Reader:
         while True:
             match = self.expect(r"([a-z]+)(?:=([0-9a-z-]+))?", "an attribute")
             if match[1] not in known or match[1] in found:
-                raise ValueError(f"{self.text!r}: attribute {match[1]!r}, expected one of {known}")
+                raise ValueError(
+                    f"{shown(self.text)}: attribute {match[1]!r}, expected one of {known}"
+                )
             found[match[1]] = match[2] or ""
             if self.expect(r"[\],]", "',' or ']'")[0] == "]":
                 return found
 
     def numbers(self, text: str) -> tuple[int, ...]:
         if not re.fullmatch(r"\d+(x\d+)*", text):
-            raise ValueError(f"{self.text!r}: expected numbers like 3 or 3x3, found {text!r}")
+            raise ValueError(f"{shown(self.text)}: expected numbers like 3 or 3x3, found {text!r}")
         return tuple(int(number) for number in text.split("x"))
 
     def per_axis(self, text: str, dims: int) -> Any:
@@ -215,4 +237,4 @@ class _Reader:
         try:
             return float(text)
         except ValueError:
-            raise ValueError(f"{self.text!r}: epsilon is no number: {text!r}") from None
+            raise ValueError(f"{shown(self.text)}: epsilon is no number: {text!r}") from None

@@ -14,9 +14,15 @@ from jax import lax
 from repjax import algebra
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
-from repjax.algebra.padding import per_axis
 from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
-from repjax.branches.convolution import Sizes, default_tap, join, join_or_one, require_taps
+from repjax.branches.convolution import (
+    Sizes,
+    axis_numbers,
+    default_tap,
+    join,
+    join_or_one,
+    require_taps,
+)
 
 
 class _ChannelPreserving(Branch):
@@ -107,8 +113,8 @@ class AveragePool(_ChannelPreserving):
 
     def resolve(self, dims: int, *, use_bias: bool) -> AveragePool:
         """This branch with every default written out."""
-        window = per_axis(self.window, dims, "window")
-        tap = default_tap(window) if self.tap is None else per_axis(self.tap, dims, "tap")
+        window = axis_numbers(self.window, dims, "window")
+        tap = default_tap(window) if self.tap is None else axis_numbers(self.tap, dims, "tap")
         require_taps(window, tap)
         return AveragePool(window, tap)
 

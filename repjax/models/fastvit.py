@@ -12,10 +12,10 @@ from repjax.blocks.block import gelu
 from repjax.blocks.fastvit import PatchEmbed, RepCPE
 from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
-from repjax.blocks.squeeze_excite import rounded_width
 from repjax.models.initialisers import small_normal
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, drop_path_rates, gate_width, require_stages
 
 PREPROCESSING = Preprocessing(input_size=(256, 256), crop=0.9, interpolation="bicubic")
 
@@ -67,6 +67,10 @@ class FastViTConfig:
     drop_path: float = 0.0
     preprocessing: Preprocessing = PREPROCESSING
 
+    def __post_init__(self) -> None:
+        per_stage = ("ratios", "token_mixers", "position_kernels", "downsamples")
+        require_stages(self, *per_stage, "patch_squeeze_excite")
+
     def downsampled(self, stage: int) -> bool:
         """Whether the stage of that number, from 0, begins with a patch embedding."""
         before = self.widths[max(stage - 1, 0)]
@@ -80,8 +84,7 @@ class FastViTConfig:
     @property
     def squeeze_excite(self) -> int:
         """Hidden channels of its gate."""
-        hidden, divisor = self.head_width / 16, self.squeeze_excite_divisor
-        return rounded_width(hidden, divisor, round_limit=0) if divisor else int(hidden)
+        return gate_width(self.head_width / 16, self.squeeze_excite_divisor)
 
 
 class FastViT(Network):
@@ -117,30 +120,17 @@ class FastViT(Network):
         x = self._mobileone("stem1", width, **second)(x, train)
         x = self._mobileone("stem2", width, kernel_size=1)(x, train)
         outputs = []
-        total, done = sum(config.depths), 0
-        for stage, depth in enumerate(config.depths):
+        for stage, rates in enumerate(drop_path_rates(config.drop_path, config.depths)):
             x = self._enter(stage, x, train)
-            for index in range(depth):
-                drop_path = config.drop_path * done / max(total - 1, 1)
-                x = self._block(stage, index, drop_path)(x, train)
-                done += 1
+            for index, rate in enumerate(rates):
+                x = self._block(stage, index, rate)(x, train)
             outputs.append(x)
         if features:
             return tuple(outputs)
         x = self._mobileone(
             "last", config.head_width, groups=x.shape[-1], squeeze_excite=config.squeeze_excite
         )(x, train)
-        precision: Any = self.precision
-        head = nn.Dense(
-            self.num_classes,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=precision,
-            kernel_init=small_normal,
-            name="head",
-        )
-        logits: jax.Array = head(x.mean(axis=(-3, -2)))
-        return logits
+        return self.linear_head(x.mean(axis=(-3, -2)), small_normal, nn.initializers.zeros_init())
 
     def _mobileone(self, name: str, width: int, **fields: Any) -> MobileOneBlock:
         return MobileOneBlock(
@@ -201,13 +191,13 @@ _DEEP = dataclasses.replace(
 )
 
 CONFIGS = {
-    "fastvit_t8": dataclasses.replace(_TINY, depths=(2, 2, 4, 2), widths=(48, 96, 192, 384)),
+    "fastvit_t8": dataclasses.replace(_TINY, depths=(2, 2, 4, 2), widths=doubled_widths(48)),
     "fastvit_t12": _TINY,
     "fastvit_s12": FastViTConfig(),
     "fastvit_sa12": _ATTENTIVE,
     "fastvit_sa24": dataclasses.replace(_ATTENTIVE, depths=(4, 4, 12, 4)),
     "fastvit_sa36": _DEEP,
-    "fastvit_ma36": dataclasses.replace(_DEEP, widths=(76, 152, 304, 608)),
+    "fastvit_ma36": dataclasses.replace(_DEEP, widths=doubled_widths(76)),
 }
 
 for _name, _sizes in CONFIGS.items():

@@ -9,9 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from repjax.blocks.fields import require_whole
 from repjax.models.initialisers import uniform_bias, uniform_kernel
+
+NO_CLASSES = "; outputs without a head: model.apply(variables, images, method='features')"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -75,16 +79,21 @@ class Network(nn.Module):
         outputs: tuple[jax.Array, ...] = self(x, train, features=True)
         return outputs
 
-    def linear_head(self, x: jax.Array) -> jax.Array:
-        """A linear map to the classes, in the node `head`, as PyTorch initialises one."""
+    def linear_head(
+        self,
+        x: jax.Array,
+        kernel_init: Initializer = uniform_kernel,
+        bias_init: Initializer | None = None,
+    ) -> jax.Array:
+        """A linear map to the classes, in the node `head`, as PyTorch initializes one."""
         precision: Any = self.precision
         logits: jax.Array = nn.Dense(
             self.num_classes,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             precision=precision,
-            kernel_init=uniform_kernel,
-            bias_init=uniform_bias(x.shape[-1]),
+            kernel_init=kernel_init,
+            bias_init=bias_init or uniform_bias(x.shape[-1]),
             name="head",
         )(x)
         return logits
@@ -102,7 +111,13 @@ class Network(nn.Module):
         }
 
     def check(self, x: jax.Array) -> None:
-        """Refuse images of another number of channels."""
+        """Refuse images of another number of channels, and a network for no classes.
+
+        Raises:
+            ValueError: of either.
+        """
+        require_whole("num_classes", self.num_classes, hint=NO_CLASSES)
+        require_whole("in_channels", self.in_channels)
         if x.ndim < 3 or x.shape[-1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} takes (batch..., height, width, {self.in_channels}), "

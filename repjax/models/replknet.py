@@ -13,6 +13,7 @@ from repjax.branches import Identity, KxK, Norm, Sequence
 from repjax.models.initialisers import uniform_bias, uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 
@@ -44,6 +45,9 @@ class RepLKNetConfig:
     norm_features: bool = False
     preprocessing: Preprocessing = PREPROCESSING
 
+    def __post_init__(self) -> None:
+        require_stages(self, "kernel_sizes")
+
 
 class RepLKNet(Network):
     """A stem of four convolutions, then stages of large kernels and feed-forward blocks.
@@ -66,7 +70,7 @@ class RepLKNet(Network):
         (1, 1000)
     """
 
-    config: RepLKNetConfig = RepLKNetConfig((128, 256, 512, 1024))
+    config: RepLKNetConfig = RepLKNetConfig(doubled_widths(128))
 
     @nn.compact
     def __call__(
@@ -115,9 +119,7 @@ class RepLKNet(Network):
     def _stage(self, number: int, x: jax.Array, train: bool) -> jax.Array:
         """Pairs of a large kernel block and a feed-forward block."""
         config = self.config
-        last = max(sum(config.depths) - 1, 1)
-        for index in range(config.depths[number]):
-            rate = config.drop_path * (sum(config.depths[:number]) + index) / last
+        for index, rate in enumerate(drop_path_rates(config.drop_path, config.depths)[number]):
             x = RepLKBlock(
                 int(config.widths[number] * config.depthwise_ratio),
                 kernel_size=config.kernel_sizes[number],
@@ -167,13 +169,13 @@ class RepLKNet(Network):
 
 
 CONFIGS = {
-    "replknet_31b": RepLKNetConfig((128, 256, 512, 1024)),
+    "replknet_31b": RepLKNetConfig(doubled_widths(128)),
     "replknet_31l": RepLKNetConfig(
-        (192, 384, 768, 1536),
+        doubled_widths(192),
         preprocessing=Preprocessing((384, 384), crop=1.0, interpolation="bicubic"),
     ),
     "replknet_xl": RepLKNetConfig(
-        (256, 512, 1024, 2048),
+        doubled_widths(256),
         kernel_sizes=(27, 27, 27, 13),
         small_kernel_size=None,
         depthwise_ratio=1.5,

@@ -11,6 +11,7 @@ import jax
 from repjax.blocks.unireplknet import KERNEL_INIT, UniRepLKNetBlock
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 
@@ -40,6 +41,9 @@ class UniRepLKNetConfig:
     norm_features: bool = False
     preprocessing: Preprocessing = PREPROCESSING
 
+    def __post_init__(self) -> None:
+        require_stages(self, "kernel_sizes")
+
 
 class UniRepLKNet(Network):
     """Stages of `UniRepLKNetBlock`, strided convolutions with layer norm between them.
@@ -62,7 +66,7 @@ class UniRepLKNet(Network):
         [(1, 16, 16, 8), (1, 8, 8, 8), (1, 4, 4, 8), (1, 2, 2, 8)]
     """
 
-    config: UniRepLKNetConfig = UniRepLKNetConfig((96, 192, 384, 768))
+    config: UniRepLKNetConfig = UniRepLKNetConfig(doubled_widths(96))
 
     @nn.compact
     def __call__(
@@ -83,9 +87,7 @@ class UniRepLKNet(Network):
             return tuple(outputs)
         x = self._layer_norm("norm", x.mean(axis=(-3, -2)))
         init = nn.initializers.normal(0.02 * config.head_init_scale)
-        head = nn.Dense(self.num_classes, kernel_init=init, name="head", **self._types)
-        logits: jax.Array = head(x)
-        return logits
+        return self.linear_head(x, init, nn.initializers.zeros_init())
 
     @property
     def _types(self) -> dict[str, Any]:
@@ -118,20 +120,19 @@ class UniRepLKNet(Network):
     def _stage(self, number: int, x: jax.Array, train: bool) -> jax.Array:
         config = self.config
         sizes = config.kernel_sizes[number]
-        last = max(sum(config.depths) - 1, 1)
-        for index in range(config.depths[number]):
+        for index, rate in enumerate(drop_path_rates(config.drop_path, config.depths)[number]):
             x = UniRepLKNetBlock(
                 sizes[index % len(sizes)],
                 layer_scale=config.layer_scale,
-                drop_path=config.drop_path * (sum(config.depths[:number]) + index) / last,
+                drop_path=rate,
                 name=f"stage{number + 1}_block{index}",
                 **self.common,
             )(x, train)
         return x
 
 
-_A = UniRepLKNetConfig((40, 80, 160, 320), (2, 2, 6, 2), ((3,), (13,), (13,), (13,)))
-_S = UniRepLKNetConfig((96, 192, 384, 768), (3, 3, 27, 3), ((3,), (13,), (13, 3, 3), (13,)))
+_A = UniRepLKNetConfig(doubled_widths(40), (2, 2, 6, 2), ((3,), (13,), (13,), (13,)))
+_S = UniRepLKNetConfig(doubled_widths(96), (3, 3, 27, 3), ((3,), (13,), (13, 3, 3), (13,)))
 _AT_384 = dataclasses.replace(
     _S, preprocessing=Preprocessing((384, 384), crop=1.0, interpolation="bicubic")
 )
@@ -139,8 +140,7 @@ _AT_384 = dataclasses.replace(
 
 def _widened(config: UniRepLKNetConfig, width: int, **changes: Any) -> UniRepLKNetConfig:
     """The same plan with another width; each stage doubles it."""
-    widths = tuple(width * 2**stage for stage in range(4))
-    return dataclasses.replace(config, widths=widths, **changes)
+    return dataclasses.replace(config, widths=doubled_widths(width), **changes)
 
 
 CONFIGS = {

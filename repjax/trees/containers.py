@@ -105,7 +105,8 @@ def require_tree(tree: Any, argument: str) -> None:
     if isinstance(tree, Mapping):
         return
     kind = type(tree).__name__
-    found = "None" if tree is None else f"a {kind}"
+    article = "an" if kind[0] in "aeiouAEIOU" else "a"
+    found = "None" if tree is None else f"{article} {kind}"
     if isinstance(getattr(tree, "params", None), Mapping):
         names = [name for name in ("params", "batch_stats") if hasattr(tree, name)]
         pairs = ", ".join(f"'{name}': {argument}.{name}" for name in names)

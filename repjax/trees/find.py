@@ -37,7 +37,8 @@ class BlockNode:
 
     def at(self, *leaf: Any) -> str:
         """Its path in words, with a path below the node."""
-        return joined((*self.path, self.name, *leaf))
+        name = self.name if len(self.name) <= 240 else f"{self.name[:200]}...{self.name[-20:]}"
+        return joined((*self.path, name, *leaf))
 
 
 def collections(variables: Any, argument: str) -> Parts:
