@@ -8,7 +8,7 @@ import jax
 from repjax.blocks.block import Block, gelu, uniform
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.blocks.replknet import ReparamLargeKernelConv
-from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
+from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Negate, Norm, Scale, Sum
 
 
@@ -140,7 +140,7 @@ class PatchEmbed(Block):
         )(x, train)
         if self.squeeze_excite:
             width = rounded_width(self.features * 0.25, 8, round_limit=0)
-            x = SqueezeExcite(width, **self.types, name="squeeze_excite")(x)
+            x = self.gate(width)(x)
         y: jax.Array = MobileOneBlock(
             self.features,
             kernel_size=1,

@@ -8,8 +8,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 
-from repjax.blocks.repconv import Initializer
 from repjax.branches import Branch, Depthwise, Fixed, KxK, Pointwise, Scale, Sequence, Sum
 
 KAIMING = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")

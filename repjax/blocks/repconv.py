@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from repjax.algebra.padding import Padding, padding_pairs, per_axis
@@ -20,6 +20,7 @@ from repjax.blocks.fields import (
     require_outputs_on,
     require_whole,
 )
+from repjax.blocks.linen_scope import BranchNode, LinenScope, Settings
 from repjax.branches import (
     Branch,
     Geometry,
@@ -27,30 +28,11 @@ from repjax.branches import (
     KxK,
     Norm,
     Pointwise,
-    Request,
     Sum,
     equation,
     require_kernel,
 )
 from repjax.branches.nodes import require_outputs
-
-Initializer = jax.nn.initializers.Initializer
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the arrays and norms of a block have in common."""
-
-    train: bool
-    momentum: float
-    axis_name: str | None
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
-    precision: lax.PrecisionLike
-    kernel_init: Initializer
-    bias_init: Initializer
-    scale_init: Initializer
-    norm_scale_init: Initializer
 
 
 class RepConv(nn.Module):
@@ -111,7 +93,7 @@ class RepConv(nn.Module):
     groups: int = 1
     use_bias: bool | None = None
     epsilon: float = 1e-5
-    momentum: float = 0.99
+    momentum: float = 0.9
     axis_name: str | None = None
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -192,8 +174,8 @@ class RepConv(nn.Module):
                 bias=branch.has_bias,
             )
             branch = fused.resolve(self.dims, use_bias=False)
-            return branch.apply(_LinenScope(self, settings), x, geometry)
-        return _Node(branch, settings, name=equation(branch))(x, geometry)
+            return branch.apply(LinenScope(self, settings), x, geometry)
+        return BranchNode(branch, settings, name=equation(branch))(x, geometry)
 
     def _require_form(self, branch: Branch) -> None:
         """Refuse variables of the other form."""
@@ -229,89 +211,3 @@ class RepConv(nn.Module):
             features=self.features,
             border=((0, 0),) * self.dims,
         )
-
-
-class _Node(nn.Module):
-    """The node of one branch in the tree."""
-
-    branch_: Branch
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
-        return self.branch_.apply(_LinenScope(self, self.settings), x, geometry)
-
-
-class _Gathered(nn.Module):
-    """A node of which only the arrays are wanted."""
-
-    requests: Mapping[str, Any]
-    settings: Settings
-
-    @nn.compact
-    def __call__(self) -> dict[str, Any]:
-        return _LinenScope(self, self.settings).gather(self.requests)
-
-
-class _LinenScope:
-    """What a branch finds in a compact Linen module: see `repjax.branches.Scope`."""
-
-    def __init__(self, module: nn.Module, settings: Settings) -> None:
-        self.module = module
-        self.settings = settings
-        self.precision = settings.precision
-
-    def leaf(self, name: str, request: Request) -> jax.Array:
-        shape, dtype = request.shape, self.settings.param_dtype
-        leaf: jax.Array
-        if request.fixed:
-            assert request.init is not None
-            leaf = self.module.variable("fixed", name, request.init, None, shape, dtype).value
-            return leaf
-        initializers = {
-            "kernel": self.settings.kernel_init,
-            "bias": self.settings.bias_init,
-            "scale": self.settings.scale_init,
-        }
-        leaf = self.module.param(name, request.init or initializers[name], shape, dtype)
-        return leaf
-
-    def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: self.leaf(name, request)
-            if isinstance(request, Request)
-            else _Gathered(request, self.settings, name=name)()
-            for name, request in requests.items()
-        }
-
-    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
-        return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
-
-    def normalise(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
-        norm = nn.BatchNorm(
-            use_running_average=not self.settings.train,
-            momentum=self.settings.momentum,
-            epsilon=epsilon,
-            dtype=self.settings.dtype,
-            param_dtype=self.settings.param_dtype,
-            use_scale=scale,
-            use_bias=bias,
-            scale_init=scale_init or self.settings.norm_scale_init,
-            axis_name=self.settings.axis_name,
-            force_float32_reductions=jnp.dtype(self.settings.param_dtype) != jnp.float64,
-            name="norm",
-        )
-        y: jax.Array = norm(x, mask=mask if self.settings.train else None)
-        return y
-
-    def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
-        y: jax.Array = _Node(branch, self.settings, name=name)(x, geometry)
-        return y

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.block import Block
-from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
+from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Norm
 
 
@@ -116,8 +116,7 @@ class RepGhostBottleneck(Block):
             y = self._depthwise("depthwise", y, train)
         if self.squeeze_excite:
             width = rounded_width(self.hidden * self.squeeze_excite, 4)
-            gate = SqueezeExcite(width, gate=nn.hard_sigmoid, **self.types, name="squeeze_excite")
-            y = gate(y)
+            y = self.gate(width, gate=nn.hard_sigmoid)(y)
         y = self._ghost("ghost2", self.features, relu=False)(y, train)
         if self.strides == 1 and x.shape[-1] == self.features:
             return y + x if self.shortcut else y

@@ -12,7 +12,7 @@ from flax.linen.dtypes import promote_dtype
 
 from repjax import algebra
 from repjax.blocks.block import Block, gelu, uniform
-from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
+from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Norm, Sum
 from repjax.trees.register import register_block
 
@@ -116,7 +116,7 @@ class RepViTBlock(Block):
             )(x, train)
         if self.squeeze_excite:
             width = rounded_width(inputs * 0.25, 8, round_limit=0)
-            x = SqueezeExcite(width, **self.types, name="squeeze_excite")(x)
+            x = self.gate(width)(x)
         if self.strides != 1:
             x = self._pointwise("pointwise", self.features, x, train)
         y = self._pointwise("channel_mixer1", int(x.shape[-1] * self.ratio), x, train)
@@ -188,16 +188,7 @@ class _NormLinear(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=_EPSILON,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            force_float32_reductions=jnp.dtype(self.param_dtype) != jnp.float64,
-            name="norm",
-        )
+        norm = self.batch_norm("norm", train, _EPSILON)
         return _linear(self, norm(x), self.features)
 
 

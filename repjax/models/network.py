@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jax.nn.initializers import Initializer
-from jax.typing import DTypeLike
 
+from repjax.blocks.block import Block
 from repjax.blocks.fields import require_whole
 from repjax.models.initialisers import uniform_bias, uniform_kernel
 
@@ -43,7 +40,7 @@ class Preprocessing:
 IMAGENET = Preprocessing()
 
 
-class Network(nn.Module):
+class Network(Block):
     """Fields and methods that all networks share; a subclass adds its `config` and `__call__`.
 
     ``model.apply(variables, images)`` is inference on (batch..., height, width, channels),
@@ -53,26 +50,12 @@ class Network(nn.Module):
     Args:
         num_classes: outputs of the head.
         in_channels: channels of the images.
-        momentum: of the running statistics; PyTorch's 0.1 is 0.9 here.
-        axis_name: mapped axis over which batch statistics are averaged.
-        dtype: compute type; None promotes.
-        param_dtype: type of the parameters.
-        precision: of the convolutions.
-        deployed: be the deploy twin.
+
+    The other arguments are those of `Block`.
     """
 
     num_classes: int = 1000
     in_channels: int = 3
-    momentum: float = 0.9
-    axis_name: str | None = None
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    precision: lax.PrecisionLike = None
-    deployed: bool = False
-
-    def deploy(self) -> Network:
-        """The deploy twin: the same network with every block as one convolution."""
-        return self.clone(deployed=True)
 
     def features(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
         """The outputs of all stages, finest first, as a backbone gives them."""
@@ -86,29 +69,14 @@ class Network(nn.Module):
         bias_init: Initializer | None = None,
     ) -> jax.Array:
         """A linear map to the classes, in the node `head`, as PyTorch initializes one."""
-        precision: Any = self.precision
         logits: jax.Array = nn.Dense(
             self.num_classes,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=precision,
+            **self.types,
             kernel_init=kernel_init,
             bias_init=bias_init or uniform_bias(x.shape[-1]),
             name="head",
         )(x)
         return logits
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """The fields that every block takes as well, as keyword arguments."""
-        return {
-            "momentum": self.momentum,
-            "axis_name": self.axis_name,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-            "precision": self.precision,
-            "deployed": self.deployed,
-        }
 
     def check(self, x: jax.Array) -> None:
         """Refuse images of another number of channels, and a network for no classes.

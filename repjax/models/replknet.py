@@ -140,15 +140,7 @@ class RepLKNet(Network):
         """A norm that nothing linear follows, so that it stays."""
         if not self.config.norm_features:
             return x
-        y: jax.Array = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-5,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name=name,
-        )(x)
+        y: jax.Array = self.batch_norm(name, train)(x)
         return y
 
     def _head(self, x: jax.Array, train: bool) -> jax.Array:

@@ -89,11 +89,6 @@ class UniRepLKNet(Network):
         init = nn.initializers.normal(0.02 * config.head_init_scale)
         return self.linear_head(x, init, nn.initializers.zeros_init())
 
-    @property
-    def _types(self) -> dict[str, Any]:
-        """Types and precision, as Flax's own layers take them."""
-        return {"dtype": self.dtype, "param_dtype": self.param_dtype, "precision": self.precision}
-
     def _downsample(self, name: str, x: jax.Array, width: int) -> jax.Array:
         """A 3x3 convolution with strides of 2 and a layer norm."""
         x = nn.Conv(
@@ -103,7 +98,7 @@ class UniRepLKNet(Network):
             padding=1,
             kernel_init=KERNEL_INIT,
             name=f"{name}_conv",
-            **self._types,
+            **self.types,
         )(x)
         return self._layer_norm(f"{name}_norm", x)
 
