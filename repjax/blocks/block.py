@@ -23,7 +23,7 @@ PYTORCH_KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform
 
 
 def uniform(limit: float) -> Initializer:
-    """An initialiser, uniform from ``-limit`` to ``limit``.
+    """An initializer, uniform from ``-limit`` to ``limit``.
 
     PyTorch's for the bias of a convolution has ``limit = fan_in ** -0.5``.
 

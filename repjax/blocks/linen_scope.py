@@ -93,7 +93,7 @@ class LinenScope:
         """Arrays in the compute type."""
         return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
 
-    def normalise(
+    def normalize(
         self,
         x: jax.Array,
         epsilon: float,

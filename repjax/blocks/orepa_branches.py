@@ -32,7 +32,7 @@ def linear_branches(
     Args:
         kernel_size: of the larger kernels.
         internal: channels between 1x1 and KxK, whose 1x1 is a difference to the identity.
-        kernel_init: initialiser of the kernels.
+        kernel_init: initializer of the kernels.
         pointwise: whether there is a 1x1 branch.
     """
     conv, one = KxK(kernel_size, kernel_init=kernel_init), Pointwise(kernel_init=kernel_init)

@@ -32,14 +32,14 @@ from repjax.branches import (
     equation,
     require_kernel,
 )
-from repjax.branches.nodes import require_outputs
+from repjax.branches.children import require_outputs
 
 
 class RepConv(nn.Module):
     """A sum of branches when trained, one convolution when deployed.
 
     ``apply(variables, x)`` is inference; ``apply(variables, x, train=True,
-    mutable=["batch_stats"])`` normalises with the batch's statistics and updates the running
+    mutable=["batch_stats"])`` normalizes with the batch's statistics and updates the running
     ones. `repjax.fuse_params` turns its variables into those of ``deployed=True``. Data are
     (batch..., spatial..., channels), with any number of batch axes.
 
@@ -61,10 +61,10 @@ class RepConv(nn.Module):
         dtype: compute type; None promotes.
         param_dtype: type of the parameters.
         precision: of the convolutions, see `jax.lax.Precision`.
-        kernel_init: initialiser of kernels.
-        bias_init: initialiser of biases.
-        scale_init: initialiser of trained scales (`Scale`, layer scale).
-        norm_scale_init: initialiser of the norms' scales.
+        kernel_init: initializer of kernels.
+        bias_init: initializer of biases.
+        scale_init: initializer of trained scales (`Scale`, layer scale).
+        norm_scale_init: initializer of the norms' scales.
         deployed: be the single convolution, with parameters `kernel` and `bias`.
 
     Raises:

@@ -58,7 +58,7 @@ class DilatedReparamBlock(Block):
     Args:
         kernel_size: of the large kernel, one of `DILATED_BRANCHES`.
         epsilon: of the norms.
-        kernel_init: initialiser of the kernels.
+        kernel_init: initializer of the kernels.
 
     Raises:
         ValueError: no branches are published for that size.
@@ -106,7 +106,7 @@ class UniRepLKNetBlock(Block):
         layer_scale: its initial value; None or 0 leaves it out.
         drop_path: rate of stochastic depth.
         epsilon: of the batch norms.
-        kernel_init: initialiser of kernels.
+        kernel_init: initializer of kernels.
 
     Raises:
         ValueError: a kernel size that is neither 0, 3, 5 nor one with dilated branches.

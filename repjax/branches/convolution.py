@@ -15,9 +15,9 @@ from repjax.branches.branch import (
     Branch,
     Geometry,
     Initializer,
-    Leaf,
+    LeafPath,
+    LeafShape,
     Leaves,
-    Path,
     Request,
     Scope,
     get,
@@ -91,17 +91,17 @@ class Convolution(Branch):
             for size, tap, step in zip(self._size, self._tap, self._dilation, strict=True)
         )
 
-    def leaves(self) -> dict[Path, Leaf]:
+    def leaves(self) -> dict[LeafPath, LeafShape]:
         """A kernel, and a bias where it has one."""
-        leaves: dict[Path, Leaf] = {(self.array,): Leaf(self._size)}
-        return leaves | {("bias",): Leaf()} if self.has_bias else leaves
+        leaves: dict[LeafPath, LeafShape] = {(self.array,): LeafShape(self._size)}
+        return leaves | {("bias",): LeafShape()} if self.has_bias else leaves
 
     def inputs(self, leaves: Leaves, groups: int) -> int | None:
         """As many as the kernel reads in all groups."""
         return int(get(leaves, self.array).shape[-2]) * groups
 
     def channels(
-        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[LeafPath, str]]
     ) -> int:
         """Output channels of the kernel."""
         *_, found, features = get(leaves, self.array).shape

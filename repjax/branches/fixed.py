@@ -1,6 +1,6 @@
 """Kernels that are never trained: edge masks, cosines, means, identities.
 
-Their values lie in the collection `fixed`, beside `params`, so that no optimiser sees them
+Their values lie in the collection `fixed`, beside `params`, so that no optimizer sees them
 and a checkpoint of another framework can bring its own.
 """
 

@@ -15,7 +15,7 @@ In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
 
     equation  = "y=" sum
     sum       = ["-"] term { ("+" | "-") term }
-    term      = [count "*"] branch                          count equal neighbours
+    term      = [count "*"] branch                          count equal neighbors
     branch    = "identity"
               | kernel size attributes [ "(" sum ")" ]      of the input, or of the sum
               | "norm" attributes "(" sum ")"
@@ -43,13 +43,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from repjax.branches.around import Norm
 from repjax.branches.branch import Branch
-from repjax.branches.combined import Sequence, Sum
 from repjax.branches.fixed import PATTERNS, Fixed
+from repjax.branches.identity import Identity
 from repjax.branches.kxk import Depthwise, KxK
-from repjax.branches.preserving import AveragePool, Identity
+from repjax.branches.norm import Norm
+from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
+from repjax.branches.sequence import Sequence
+from repjax.branches.sum import Sum
 
 PREFIX = "y="
 MOST_BRANCHES, MOST_NESTED = 1000, 60

@@ -69,10 +69,10 @@ class KxK(_Trained):
         kernel_size: taps, one number for all axes or one per axis.
         dilation: distance between its taps, in taps of the block.
         tap: the tap that meets the identity, per axis; ``(size - 1) // 2`` by default, the
-            centre of an odd size.
+            center of an odd size.
         bias: whether it has one; None leaves it to the block's `use_bias`.
-        kernel_init: initialiser of its kernel; None leaves it to the block.
-        bias_init: initialiser of its bias; None leaves it to the block.
+        kernel_init: initializer of its kernel; None leaves it to the block.
+        bias_init: initializer of its bias; None leaves it to the block.
 
     Source: Ding et al., RepVGG, CVPR 2021; asymmetric: Ding et al., ACNet, ICCV 2019;
     dilated: Ding et al., UniRepLKNet, CVPR 2024.
@@ -115,8 +115,8 @@ class Pointwise(KxK):
 
     Args:
         bias: whether it has one; None leaves it to the block's `use_bias`.
-        kernel_init: initialiser of its kernel; None leaves it to the block.
-        bias_init: initialiser of its bias; None leaves it to the block.
+        kernel_init: initializer of its kernel; None leaves it to the block.
+        bias_init: initializer of its bias; None leaves it to the block.
 
     Source: Ding et al., RepVGG, CVPR 2021.
 

@@ -11,28 +11,28 @@ import jax.numpy as jnp
 from repjax import algebra
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
-from repjax.branches.around import Around, function, require_nonzero, shifted
 from repjax.branches.branch import (
     Branch,
     Geometry,
     Initializer,
-    Leaf,
+    LeafPath,
+    LeafShape,
     Leaves,
-    Path,
     Request,
     Scope,
 )
+from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale(Around):
+class Scale(Wrapper):
     """A trained scale per channel after a branch (layer scale), and a trained shift on request.
 
     Args:
         branch: what is scaled.
         bias: whether a trained bias is added to the scaled branch.
-        scale_init: initialiser of the scale; None leaves it to the block.
-        bias_init: initialiser of the bias; None leaves it to the block.
+        scale_init: initializer of the scale; None leaves it to the block.
+        bias_init: initializer of the bias; None leaves it to the block.
 
     Source: Touvron et al., CaiT, ICCV 2021.
 
@@ -65,10 +65,10 @@ class Scale(Around):
         """Whether it or the branch inside has one."""
         return self.bias or self.branch.has_bias
 
-    def leaves(self) -> dict[Path, Leaf]:
+    def leaves(self) -> dict[LeafPath, LeafShape]:
         """Those of the branch, `scale`, and `bias` where it has one."""
-        own: dict[Path, Leaf] = {("scale",): Leaf()}
-        return self.branch.leaves() | own | ({("bias",): Leaf()} if self.bias else {})
+        own: dict[LeafPath, LeafShape] = {("scale",): LeafShape()}
+        return self.branch.leaves() | own | ({("bias",): LeafShape()} if self.bias else {})
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The branch, times its scale, plus its bias."""
@@ -108,7 +108,7 @@ class Scale(Around):
 
 
 @dataclasses.dataclass(frozen=True)
-class Negate(Around):
+class Negate(Wrapper):
     """Minus a branch.
 
     Example:

@@ -12,7 +12,7 @@ from repjax.blocks.block import gelu
 from repjax.blocks.fastvit import PatchEmbed, RepCPE
 from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
-from repjax.models.initialisers import small_normal
+from repjax.models.initializers import small_normal
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import doubled_widths, drop_path_rates, gate_width, require_stages

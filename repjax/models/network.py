@@ -10,7 +10,7 @@ from jax.nn.initializers import Initializer
 
 from repjax.blocks.block import Block
 from repjax.blocks.fields import require_whole
-from repjax.models.initialisers import uniform_bias, uniform_kernel
+from repjax.models.initializers import uniform_bias, uniform_kernel
 
 NO_CLASSES = "; outputs without a head: model.apply(variables, images, method='features')"
 
@@ -26,7 +26,7 @@ class Preprocessing:
         input_size: height and width after the crop, in pixels.
         mean: per channel, of values from 0 to 1.
         std: per channel.
-        crop: fraction of the resized image that the centre crop keeps.
+        crop: fraction of the resized image that the center crop keeps.
         interpolation: of the resize.
     """
 

@@ -10,7 +10,7 @@ import jax
 from repjax.blocks.repconv import RepConv
 from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward
 from repjax.branches import Identity, KxK, Norm, Sequence
-from repjax.models.initialisers import uniform_bias, uniform_kernel
+from repjax.models.initializers import uniform_bias, uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
@@ -30,7 +30,7 @@ class RepLKNetConfig:
         depthwise_ratio: channels of the large kernels for each channel of the stage.
         ffn_ratio: hidden channels for each channel of the stage.
         drop_path: rate of stochastic depth at the last pair; it grows linearly from 0.
-        norm_features: whether the outputs of the stages are normalised before `features`
+        norm_features: whether the outputs of the stages are normalized before `features`
             returns them, as the XL network does on dense tasks.
         preprocessing: of the images that published weights were trained on.
     """

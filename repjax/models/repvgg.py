@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.repvgg import RepVGGBlock
-from repjax.models.initialisers import uniform_kernel
+from repjax.models.initializers import uniform_kernel
 from repjax.models.network import IMAGENET, Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import gate_width, require_stages, widths

@@ -12,7 +12,7 @@ from repjax.blocks.block import gelu
 from repjax.blocks.repconv import RepConv
 from repjax.blocks.repvit import NormLinears, RepViTBlock
 from repjax.branches import KxK
-from repjax.models.initialisers import uniform_kernel
+from repjax.models.initializers import uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import doubled_widths, require_stages

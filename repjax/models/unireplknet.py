@@ -27,7 +27,7 @@ class UniRepLKNetConfig:
         layer_scale: initial value of the layer scales; None or 0 leaves them out.
         drop_path: rate of stochastic depth at the last block; it grows linearly from 0.
         head_init_scale: factor on the initial kernel of the head.
-        norm_features: whether the outputs of the stages are normalised over their channels
+        norm_features: whether the outputs of the stages are normalized over their channels
             before `features` returns them, as the published backbone does.
         preprocessing: of the images that published weights were trained on.
     """

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.branches import Branch, Leaf, parse
+from repjax.branches import Branch, LeafShape, parse
 from repjax.branches.branch import get
 from repjax.trees.containers import leaf_paths
 from repjax.trees.find import BlockNode
@@ -144,7 +144,7 @@ def _structure_problems(node: BlockNode, branch: Branch) -> list[str]:
     return problems
 
 
-def _leaf_problems(leaf: Any, wanted: Leaf) -> list[str]:
+def _leaf_problems(leaf: Any, wanted: LeafShape) -> list[str]:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return ["is abstract; use jax.eval_shape(repjax.fuse_params, variables)"]
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
@@ -174,11 +174,11 @@ def _value_problems(node: BlockNode, branch: Branch) -> list[str]:
     return problems
 
 
-def _rank(leaf: Leaf) -> int:
+def _rank(leaf: LeafShape) -> int:
     return 1 if leaf.kernel_size is None else len(leaf.kernel_size) + 2
 
 
-def _words(leaf: Leaf) -> str:
+def _words(leaf: LeafShape) -> str:
     if leaf.kernel_size is None:
         return "shape (channels,)"
     return f"shape ({', '.join(map(str, leaf.kernel_size))}, in/groups, out)"

@@ -23,7 +23,7 @@ from repjax.trees.sharding import keep, sharding_of
 
 
 def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a deploy tree its branches back, for fine-tuning, pruning or quantisation.
+    """Give a deploy tree its branches back, for fine-tuning, pruning or quantization.
 
     In each block `like` supplies every branch but one; the KxK branch whose taps are those
     of the fused kernel absorbs the rest, so that the inference function of the result is
@@ -32,7 +32,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
 
     Args:
         deployed: a deploy tree, as `fuse_params` returns it.
-        like: a multi-branch tree of the same network, freshly initialised or trained.
+        like: a multi-branch tree of the same network, freshly initialized or trained.
 
     Returns:
         A tree with the structure and shapes of `like`, and with its dtypes and shardings in

@@ -71,14 +71,14 @@ def test_fuses_to_the_same_after(
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), found, wanted))
 
 
-def test_fuses_after_an_optimiser_step(variables: Any) -> None:
-    """Optimiser states hold trees of the same names, too: they must not get in the way."""
-    optimiser = optax.chain(optax.add_decayed_weights(1e-2), optax.adam(1e-2))
+def test_fuses_after_an_optimizer_step(variables: Any) -> None:
+    """Optimizer states hold trees of the same names, too: they must not get in the way."""
+    optimizer = optax.chain(optax.add_decayed_weights(1e-2), optax.adam(1e-2))
 
     @jax.jit
     def step(params: Any) -> Any:
-        state = optimiser.init(params)
-        updates, state = optimiser.update(jax.tree.map(jnp.ones_like, params), state, params)
+        state = optimizer.init(params)
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
         return optax.apply_updates(params, updates), state
 
     params, state = step(variables["params"])

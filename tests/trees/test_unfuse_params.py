@@ -140,7 +140,7 @@ def test_where_kernel_and_bias_find_a_place(name: str) -> None:
         ((KxK(3, dilation=2), KxK(3)), "no branch has 5x5 taps"),
         ((KxK(3, tap=0), Identity(), KxK(2, tap=1)), "no branch has 4x4 taps"),
     ],
-    ids=["lines", "no bias", "chain", "dilated", "off centre"],
+    ids=["lines", "no bias", "chain", "dilated", "off center"],
 )
 def test_refused_where_no_branch_can(branches: Any, words: str) -> None:
     block = RepConv(4, branches, norm=None)

@@ -1,10 +1,9 @@
-"""The branches without a kernel, which keep their channels: the input itself, a pool."""
+"""An average pool that counts its padding."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jax import lax
 from repjax import algebra
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
-from repjax.branches.branch import Branch, Geometry, Leaf, Leaves, Path, Scope
+from repjax.branches.branch import Geometry, Leaves, Scope
 from repjax.branches.convolution import (
     Sizes,
     axis_numbers,
@@ -23,78 +22,11 @@ from repjax.branches.convolution import (
     join_or_one,
     require_taps,
 )
-
-
-class _ChannelPreserving(Branch):
-    """What identity and pool share: no arrays, as many channels out as in."""
-
-    has_bias = False
-
-    def leaves(self) -> dict[Path, Leaf]:
-        """Nothing."""
-        return {}
-
-    def inputs(self, leaves: Leaves, groups: int) -> int | None:
-        """Nothing tells."""
-        return None
-
-    def channels(
-        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
-    ) -> int:
-        """As many as come in."""
-        return inputs
-
-    def outputs(self, inputs: int, features: int) -> int:
-        """As many as come in."""
-        return inputs
+from repjax.branches.identity import ChannelPreserving, padded
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity(_ChannelPreserving):
-    """The input itself; ``Scale(Identity())`` has a trained scale.
-
-    Args:
-        optional: left out, instead of refused, where shapes do not allow it (strides, or
-            another number of channels).
-
-    Source: Ding et al., RepVGG, CVPR 2021.
-
-    Example:
-        >>> Identity().formula()
-        'identity'
-    """
-
-    optional: bool = False
-    label = "identity"
-
-    def resolve(self, dims: int, *, use_bias: bool) -> Identity:
-        """The identity, no longer optional."""
-        return Identity()
-
-    def formula(self) -> str:
-        """What it computes, in the grammar of names."""
-        return "identity"
-
-    def axes(self, dims: int) -> tuple[Axis, ...]:
-        """One tap."""
-        return (Axis(1),) * dims
-
-    def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
-        """The input, cropped or zero padded to where its block reads."""
-        if set(geometry.strides) != {1}:
-            raise ValueError(
-                f"an identity branch needs strides of 1, found {geometry.strides}; leave it "
-                "out, or make it Identity(optional=True)"
-            )
-        return padded(x, geometry.padding)
-
-    def fold(self, leaves: Leaves, inputs: int, groups: int, dims: int) -> Conv:
-        """One tap of ones per channel."""
-        return algebra.identity(inputs, dims=dims)
-
-
-@dataclasses.dataclass(frozen=True)
-class AveragePool(_ChannelPreserving):
+class AveragePool(ChannelPreserving):
     """An average pool that counts its padding.
 
     Args:
@@ -172,12 +104,3 @@ class AveragePool(_ChannelPreserving):
         padding = [(axis.low, axis.high) for axis in self.axes(dims)]
         widest = jnp.result_type(float)  # 1/9 must not be rounded to float32 among float64
         return algebra.average_pool(self._window, inputs, padding=padding, dtype=widest)
-
-
-def padded(x: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
-    """Data with zeros around it, or cropped where a number is negative."""
-    if not any(low or high for low, high in padding):
-        return x
-    lead = [(0, 0, 0)] * (x.ndim - len(padding) - 1)
-    config = [*lead, *((low, high, 0) for low, high in padding), (0, 0, 0)]
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
