@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from repjax import algebra
+from repjax.algebra.dtypes import fold_dtype
 from repjax.blocks.block import Block, gelu, uniform
 from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Norm, Sum
@@ -202,14 +203,43 @@ def _linear(module: Block, x: jax.Array, features: int) -> jax.Array:
     return y
 
 
-@register_block(NORM_LINEARS)
+def _folded(head: Mapping[str, Any]) -> algebra.Conv:
+    """Norm and linear layer of one head as one linear map."""
+    linear = algebra.Conv(head["kernel"], head["bias"])
+    return algebra.compose(_affine(head), linear)
+
+
+def _affine(head: Mapping[str, Any]) -> algebra.Conv:
+    vectors = (head["norm"][name] for name in ("mean", "var", "scale", "bias"))
+    return algebra.batch_norm(*vectors, epsilon=_EPSILON, dims=0)
+
+
 def _fold(subtree: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     """Kernel and bias of the mean of all heads."""
-    convs = []
-    for head in subtree.values():
-        vectors = (head["norm"][name] for name in ("mean", "var", "scale", "bias"))
-        norm = algebra.batch_norm(*vectors, epsilon=_EPSILON, dims=0)
-        convs.append(algebra.compose(norm, algebra.Conv(head["kernel"], head["bias"])))
+    convs = [_folded(head) for head in subtree.values()]
     mean = jax.tree.map(lambda leaf: leaf / len(convs), algebra.add(*convs))
-    mean = mean.astype(next(iter(subtree.values()))["kernel"].dtype)
+    stored = next(iter(subtree.values()))["kernel"].dtype
+    mean = mean.astype(jax.dtypes.canonicalize_dtype(stored))
     return mean.kernel, mean.bias
+
+
+def _unfold(kernel: jax.Array, bias: jax.Array, subtree: Mapping[str, Any]) -> dict[str, Any]:
+    """The linear layer of the first head takes what the others leave."""
+    name, *others = subtree
+    heads = [_folded(subtree[other]) for other in others]
+    norm = _affine(subtree[name])
+    wide = jnp.promote_types(fold_dtype(kernel.dtype, bias.dtype), norm.kernel.dtype)
+    rest_kernel, rest_bias = kernel.astype(wide) * len(subtree), bias.astype(wide) * len(subtree)
+    for head in heads:
+        assert head.bias is not None
+        rest_kernel, rest_bias = rest_kernel - head.kernel, rest_bias - head.bias
+    scale = norm.kernel.reshape(-1, 1)
+    if not isinstance(scale, jax.core.Tracer) and bool((scale == 0).any()):
+        raise algebra.NotFusableError(f"the scale of the norm of {name} is zero on some channels")
+    new = rest_kernel / scale
+    assert norm.bias is not None
+    with jax.default_matmul_precision("highest"):
+        return {name: {"kernel": new, "bias": rest_bias - norm.bias @ new}}
+
+
+register_block(NORM_LINEARS, _fold, _unfold)

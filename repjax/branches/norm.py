@@ -23,7 +23,7 @@ from repjax.branches.branch import (
     Scope,
     get,
 )
-from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted
+from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted, updated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +109,14 @@ class Norm(Wrapper):
         factor = affine.kernel.reshape(-1)
         require_nonzero(factor, self)
         bias = target.bias
-        norm = {}
-        if bias is not None and self.bias:
-            now = self.fold(leaves, inputs, groups, target.dims).bias
-            norm = {"norm": {"bias": shifted(leaves["norm"]["bias"], bias, now)}}
-            bias = None
-        elif bias is not None:
-            bias = (bias - affine.bias) / factor
-        inner = target.replace(kernel=target.kernel / factor, bias=bias)
-        return {**self.branch.absorb(inner, leaves, inputs, groups), **norm}
+        kept = bias is not None and self.bias
+        inner_bias = None if bias is None or kept else (bias - affine.bias) / factor
+        inner = target.replace(kernel=target.kernel / factor, bias=inner_bias)
+        new = self.branch.absorb(inner, leaves, inputs, groups)
+        if not kept:
+            return new
+        now = self.fold(updated(leaves, new), inputs, groups, target.dims).bias
+        return {**new, "norm": {"bias": shifted(leaves["norm"]["bias"], bias, now)}}
 
 
 def interior(y: jax.Array, border: tuple[tuple[int, int], ...]) -> jax.Array | None:

@@ -21,7 +21,7 @@ from repjax.branches.branch import (
     Request,
     Scope,
 )
-from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted
+from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted, updated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +96,14 @@ class Scale(Wrapper):
         factor = leaves["scale"].astype(target.kernel.dtype)
         require_nonzero(factor, self)
         bias = target.bias
-        own = {}
-        if bias is not None and self.bias:
-            now = self.fold(leaves, inputs, groups, target.dims).bias
-            own = {"bias": shifted(leaves["bias"], bias, now)}
-            bias = None
-        elif bias is not None:
-            bias = bias / factor
-        inner = target.replace(kernel=target.kernel / factor, bias=bias)
-        return {**self.branch.absorb(inner, leaves, inputs, groups), **own}
+        kept = bias is not None and self.bias
+        inner_bias = None if bias is None or kept else bias / factor
+        inner = target.replace(kernel=target.kernel / factor, bias=inner_bias)
+        new = self.branch.absorb(inner, leaves, inputs, groups)
+        if not kept:
+            return new
+        now = self.fold(updated(leaves, new), inputs, groups, target.dims).bias
+        return {**new, "bias": shifted(leaves["bias"], bias, now)}
 
 
 @dataclasses.dataclass(frozen=True)

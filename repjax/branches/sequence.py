@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence as Sequence_
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from repjax import algebra
-from repjax.algebra import Conv
+from repjax.algebra import Conv, NotFusableError
 from repjax.algebra import geometry as lattice
 from repjax.algebra.geometry import Axis
 from repjax.branches.branch import Branch, Geometry, LeafPath, LeafShape, Leaves, Scope
 from repjax.branches.children import channels_of, first_known, named, nest
 from repjax.branches.convolution import Convolution
+from repjax.branches.identity import Identity
+from repjax.branches.norm import Norm
 from repjax.branches.pool import AveragePool
 from repjax.branches.sum import Sum
+from repjax.branches.wrapper import require_nonzero, shifted
+
+ROUNDINGS = 256
+"""A solved shift is exact when it misses the bias by less than so many roundings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +137,68 @@ class Sequence(Branch):
         second = self.second.fold(leaves.get(self._names[1], {}), first.features, groups, dims)
         first = first.replace(padding=widen(first.padding, second.padding))
         return algebra.compose(first, second.replace(padding=0))
+
+    def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
+        """Whether the first only scales and shifts channels, and the second can.
+
+        A bias goes to the second where it has one, else to the norm in front, if such a
+        shift exists.
+        """
+        if self.first.dims is not None or not self.second.can_absorb(axes, bias=False):
+            return False
+        return not bias or self.second.has_bias or self._normed
+
+    @property
+    def _normed(self) -> bool:
+        first = self.first
+        return isinstance(first, Norm) and first.bias and isinstance(first.branch, Identity)
+
+    def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
+        """Divide by the scale in front; the second takes the kernel, either takes the bias."""
+        name, second = self._names
+        own = leaves.get(name, {})
+        first = self.first.fold(own, inputs, groups, target.dims).astype(target.kernel.dtype)
+        scale = first.kernel.reshape(-1)
+        require_nonzero(scale, self.first)
+        kernel = target.kernel / _per_input(scale, target)
+        inner = target.replace(kernel=kernel, bias=None)
+        new: dict[str, Any] = {}
+        if target.bias is not None and self.second.has_bias:
+            shift = jnp.zeros(()) if first.bias is None else _per_input(first.bias, target)
+            reached = (kernel * shift).reshape(-1, target.features).sum(axis=0)
+            inner = inner.replace(bias=target.bias - reached)
+        elif target.bias is not None:
+            bias = self._shift(inner, target.bias)
+            new = {name: {"norm": {"bias": shifted(own["norm"]["bias"], bias, first.bias)}}}
+        return {**new, second: self.second.absorb(inner, leaves[second], inputs, groups)}
+
+    def _shift(self, conv: Conv, bias: jax.Array) -> jax.Array:
+        """The shift in front of a convolution that comes out as that bias.
+
+        Raises:
+            NotFusableError: there is none, where the arrays are concrete; NaN elsewhere.
+        """
+        taps = conv.kernel.reshape(-1, *conv.kernel.shape[-2:]).sum(axis=0)
+        group = jnp.arange(conv.features) // (conv.features // conv.groups)
+        same = group == jnp.arange(conv.groups)[:, None]
+        spread = jnp.where(same[:, None], taps[None], 0).reshape(-1, conv.features)
+        with jax.default_matmul_precision("highest"):
+            shift = jnp.linalg.lstsq(spread.T, bias)[0]
+            left = jnp.abs(shift @ spread - bias)
+            magnitude = jnp.abs(shift) @ jnp.abs(spread) + jnp.abs(bias)
+        exact = (left <= ROUNDINGS * np.finfo(bias.dtype).eps * magnitude).all()
+        if not isinstance(exact, jax.core.Tracer) and not bool(exact):
+            raise NotFusableError(
+                f"{self.formula()} has no bias of its own, and no shift in front of it comes out "
+                "as the deploy tree's bias"
+            )
+        return jnp.where(exact, shift, jnp.nan)
+
+
+def _per_input(values: jax.Array, conv: Conv) -> jax.Array:
+    """One value per input channel, laid along the last two axes of a grouped kernel."""
+    by_group = values.reshape(conv.groups, -1).T
+    return jnp.repeat(by_group, conv.features // conv.groups, axis=1)
 
 
 def widen(

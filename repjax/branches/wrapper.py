@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -61,8 +64,17 @@ class Wrapper(Branch):
         return self.branch.can_absorb(axes, bias=bias)
 
 
-def shifted(own: jax.Array, wanted: jax.Array, now: jax.Array | None) -> jax.Array:
+def updated(leaves: Leaves, new: Leaves) -> dict[str, Any]:
+    """Leaves with some of them replaced."""
+    return {
+        name: updated(leaf, new.get(name, {})) if isinstance(leaf, Mapping) else new.get(name, leaf)
+        for name, leaf in leaves.items()
+    }
+
+
+def shifted(own: jax.Array, wanted: jax.Array | None, now: jax.Array | None) -> jax.Array:
     """A bias of its own with which a branch folds to the bias `wanted`, where it is `now`."""
+    assert wanted is not None
     assert now is not None, "who has a bias of its own folds to one with a bias"
     bias = own.astype(wanted.dtype) + (wanted - now.astype(wanted.dtype))
     return bias.astype(own.dtype)

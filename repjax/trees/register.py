@@ -148,7 +148,18 @@ def unfolded(
                 f"{where}: its unfold gives {'/'.join(map(str, path))} of shape "
                 f"{jnp.shape(leaf)}; expected arrays that are there, in their shapes"
             )
-    return new
+    old = dict(arrays)
+    return _cast(new, old)
+
+
+def _cast(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """New arrays in the types of the old ones."""
+    return {
+        key: _cast(leaf, old[key])
+        if isinstance(leaf, Mapping)
+        else jnp.asarray(leaf).astype(jax.dtypes.canonicalize_dtype(old[key].dtype))
+        for key, leaf in new.items()
+    }
 
 
 def _described(value: Any) -> str:

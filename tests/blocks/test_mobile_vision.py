@@ -125,6 +125,15 @@ def test_heads_are_two_while_training_and_their_mean_after(x64: None) -> None:
     assert largest(both) > 0.01  # the heads differ, so that a mean of one head twice would show
 
 
+def test_a_head_whose_norm_has_a_zero_scale_cannot_be_unfused() -> None:
+    head = NormLinears(3, heads=2)
+    like = random_variables(head, np.zeros((5, 4)))
+    (node,) = like["params"].values()
+    node["head0"]["norm"]["scale"] = np.array([1.0, 0.0, 1.0, 1.0])
+    with pytest.raises(repjax.NotFusableError, match=r"mean_of_norm_linears: .* norm of head0 is"):
+        repjax.unfuse_params(repjax.fuse_params(like), like)
+
+
 def test_layer_scale_starts_where_it_is_published() -> None:
     block = RepMixer(layer_scale=1e-6)
     variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))

@@ -116,6 +116,10 @@ WAYS = {
     "norm of a sum": (Norm(repjax.branches.Sum((KxK(3, bias=False), Pointwise(bias=True)))),),
     "second best": (KxK(3, bias=False), KxK(3, bias=True)),
     "larger one": (KxK(3, bias=True), KxK(5, bias=True), KxK((1, 3))),
+    "norm in front": (Sequence(Norm(Identity()), Pointwise(bias=False)),),
+    "norm in front of a bias": (Sequence(Norm(Identity()), KxK(3, bias=True)),),
+    "norms around": (Norm(Sequence(Norm(Identity()), Pointwise(bias=False))), Pointwise()),
+    "scale in front": (Scale(Sequence(Scale(Identity(), bias=True), KxK(3)), bias=True),),
     "no bias at all": (KxK(3, bias=False), Pointwise(bias=False), Identity()),
 }
 
@@ -129,6 +133,22 @@ def test_where_kernel_and_bias_find_a_place(name: str) -> None:
     run = quick_jit(lambda edited, like: repjax.fuse_params(repjax.unfuse_params(edited, like)))
     again = run(edited, like)
     assert same(again, edited, 1e-11)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_norm_in_front_takes_the_bias_if_any_shift_comes_out_as_it() -> None:
+    """8 outputs of 4 inputs in 2 groups: 8 biases, 4 shifts."""
+    branches = (Sequence(Norm(Identity()), Pointwise(bias=False)),)
+    block = RepConv(8, branches, norm=None, groups=2)
+    trained, like = (random_variables(block, X, seed) for seed in (0, 1))
+    deployed = repjax.fuse_params(trained)
+    back = repjax.unfuse_params(deployed, like)
+    assert same(repjax.fuse_params(back), deployed, 1e-11)
+    deployed["params"]["bias"] = deployed["params"]["bias"].at[0].add(1e-9)
+    with pytest.raises(repjax.NotFusableError, match=r"y=conv1x1\(.*: .* no shift in front of it"):
+        repjax.unfuse_params(deployed, like)
+    unknown = jax.jit(repjax.unfuse_params)(deployed, like)["params"]
+    assert np.isnan(unknown["y=conv1x1(norm(identity))"]["identity"]["norm"]["bias"]).all()
 
 
 @pytest.mark.parametrize(
