@@ -9,7 +9,13 @@ from repjax._verify import verify
 from repjax.algebra import NotFusableError
 from repjax.tracing import Fused, Report, fuse
 from repjax.tracing.programs import count_operations
-from repjax.trees import MalformedTreeError, fuse_params, register_block, unfuse_params
+from repjax.trees import (
+    MalformedTreeError,
+    fuse_params,
+    register_block,
+    rename_params,
+    unfuse_params,
+)
 
 if TYPE_CHECKING:
     from repjax import models, torch
@@ -28,6 +34,7 @@ __all__ = [
     "fuse_params",
     "models",
     "register_block",
+    "rename_params",
     "torch",
     "unfuse_params",
     "verify",

@@ -11,6 +11,8 @@ from repjax.algebra.padding import padding_pairs
 from repjax.branches import Branch
 from repjax.branches.convolution import axis_numbers, is_whole
 
+LONGEST_PATH = 240
+
 
 def require_whole(name: str, value: Any, least: int = 1, hint: str = "") -> None:
     """Refuse what is no whole number, or too small.
@@ -81,6 +83,29 @@ def _is_padding(padding: Any) -> bool:
 
 def _pair(entry: Any) -> bool:
     return isinstance(entry, Sequence) and not isinstance(entry, str)
+
+
+def require_short(node: tuple[str, ...], branch: Branch) -> None:
+    """Refuse a block with arrays whose paths are too long for a store with a file per array.
+
+    Args:
+        node: the path of the block's node.
+        branch: what it computes.
+
+    Raises:
+        ValueError: a path, joined by dots, has more than `LONGEST_PATH` characters.
+    """
+    collections = {"mean": "batch_stats", "var": "batch_stats", "mask": "fixed"}
+    paths = (
+        ".".join((collections.get(leaf[-1], "params"), *node, *leaf)) for leaf in branch.leaves()
+    )
+    longest = max(paths, key=len, default="")
+    if len(longest) > LONGEST_PATH:
+        raise ValueError(
+            f"the path of an array would have {len(longest)} characters, expected at most "
+            f"{LONGEST_PATH} (stores with a file per array); use fewer branches or shorter "
+            f"names of modules: {longest[:120]}...{longest[-40:]}"
+        )
 
 
 def require_outputs_on(

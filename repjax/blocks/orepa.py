@@ -38,14 +38,8 @@ class OREPABlock(ConvBlock):
     Example:
         >>> import jax.numpy as jnp
         >>> variables = OREPABlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
-        >>> for branch in list(variables["params"]["conv"])[0].split("+scale"):
-        ...     print(branch)
-        y=norm(scale(conv3x3)
-        (mean3x3(conv1x1))
-        (cosine3x3(conv1x1))
-        (conv3x3(conv1x1+eye1x1))
-        (conv1x1)
-        (conv1x1(depthwise3x3[multiplier=8])))
+        >>> list(variables["params"]["conv"])
+        ['y=norm(orepa3x3)']
     """
 
     kernel_size: int = 3

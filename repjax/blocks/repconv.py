@@ -18,6 +18,7 @@ from repjax.blocks.fields import (
     require_branches,
     require_geometry,
     require_outputs_on,
+    require_short,
     require_whole,
 )
 from repjax.blocks.linen_scope import BranchNode, LinenScope, Settings
@@ -33,6 +34,7 @@ from repjax.branches import (
     require_kernel,
 )
 from repjax.branches.children import require_outputs
+from repjax.branches.grammar import PREFIX, shown
 
 
 class RepConv(nn.Module):
@@ -151,7 +153,7 @@ class RepConv(nn.Module):
         geometry = self._geometry(branch)
         size = [axis.last - axis.first + 1 for axis in branch.axes(self.dims)]
         require_outputs_on(x, size, self.strides, self.padding, self.dilation)
-        self._require_form(branch)
+        self._require_names(branch)
         if self.dtype is not None:
             (x,) = promote_dtype(x, dtype=self.dtype)
         settings = Settings(
@@ -177,22 +179,30 @@ class RepConv(nn.Module):
             return branch.apply(LinenScope(self, settings), x, geometry)
         return BranchNode(branch, settings, name=equation(branch))(x, geometry)
 
-    def _require_form(self, branch: Branch) -> None:
-        """Refuse variables of the other form."""
+    def _require_names(self, branch: Branch) -> None:
+        """Refuse a name too long for files, and variables of another form or block."""
+        name, where = equation(branch), "/".join(self.path) or type(self).__name__
         if self.is_initializing():
+            require_short((*self.path, name), branch)
             return
-        where = "/".join(self.path) or type(self).__name__
-        fused = self.has_variable("params", "kernel")
-        split = self.has_variable("params", equation(branch))
-        if self.deployed and split and not fused:
+        held = self.variables.get("params", {})
+        if name in held or (self.deployed and "kernel" in held):
+            return
+        blocks = [key for key in held if key.startswith(PREFIX)]
+        if self.deployed and blocks:
             raise ValueError(
                 f"{where}: a deployed block got multi-branch variables; give it "
                 "repjax.fuse_params(variables)"
             )
-        if not self.deployed and fused and not split:
+        if not self.deployed and "kernel" in held:
             raise ValueError(
                 f"{where}: a multi-branch block got variables of the deploy form; "
                 "use its deploy twin, .deploy()"
+            )
+        if blocks:
+            raise ValueError(
+                f"{where}: this block is {name}, its variables are those of {shown(blocks[0])}; "
+                "names of older versions: repjax.rename_params(variables)"
             )
 
     def _geometry(self, branch: Branch) -> Geometry:

@@ -21,6 +21,7 @@ In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
               | "norm" attributes "(" sum ")"
               | "scale" attributes "(" sum ")"
               | "(" sum ")" [ "(" sum ")" ]                 the first sum of the second
+              | "orepa" size attributes [ "(" sum ")" ]     OREPA's set, see `short`
     kernel    = "conv" | "depthwise" | "average"
               | "sobelx" | "sobely" | "laplacian"           never trained: see `fixed`
               | "cosine" | "mean" | "eye"
@@ -30,12 +31,18 @@ In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
 Attributes stand only where they are not the default: ``bias``, ``dilation=2``, ``tap=1``
 (the tap that meets the identity, where it is not ``(size-1)//2``) of a convolution and of a
 depthwise one, which has ``multiplier=8`` too, ``tap`` of a pool, ``bias`` of a scale,
-``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm.
+``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm, ``pointwise=no`` of
+OREPA's set.
 
 Below the equation each branch of a sum has a node named by its kind and size (``conv3x3``,
 ``conv3x3_dilation2``, ``identity``, ``conv1x1_conv3x3`` for a chain), numbered where names
 are equal (``conv3x3_0``); it holds ``kernel``, ``bias``, ``scale``, ``mask`` (of a kernel
 never trained, in the collection `fixed`) and a node ``norm``.
+
+Names are a file format: a name that one version wrote is read by every later one. Before
+there were short words (`repjax.branches.short`) sets were written out; `parse` reads both.
+The whole path of an array, joined by dots, has at most 240 characters, so that stores with a
+file per array work; a block whose paths would be longer is refused when it is created.
 """
 
 from __future__ import annotations
@@ -51,11 +58,12 @@ from repjax.branches.norm import Norm
 from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
 from repjax.branches.sequence import Sequence
+from repjax.branches.short import written_out
 from repjax.branches.sum import Sum
 
 PREFIX = "y="
 MOST_BRANCHES, MOST_NESTED = 1000, 60
-_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale")
+_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale", "orepa")
 
 
 def equation(branch: Branch) -> str:
@@ -111,7 +119,7 @@ def parse(name: str) -> Branch:
         require_kernel(branch)
     except ValueError as error:
         raise ValueError(f"{shown(name)}: {error}") from error
-    if equation(branch) != name:
+    if name not in (equation(branch), written_out(equation(branch))):
         raise ValueError(f"{shown(name)} is not in its normal form {equation(branch)!r}")
     return branch
 
@@ -174,6 +182,8 @@ class _Reader:
         if self.take(r"\("):
             return self.applied(self.close(self.sum()))
         kind = self.expect(f"({'|'.join(_KINDS)})", "a branch")[1]
+        if kind == "orepa":
+            return self.applied(self.short())
         if kind not in ("norm", "scale"):
             size = self.numbers(self.expect(r"\d+(x\d+)*", "a size")[0])
             return self.applied(self.kernel(kind, size))
@@ -207,6 +217,13 @@ class _Reader:
             return KxK(size, bias="bias" in flags, **wide)
         multiplier = self.numbers(flags.get("multiplier", "1"))[0]
         return Depthwise(size, multiplier, bias="bias" in flags, **wide)
+
+    def short(self) -> Branch:
+        size = self.expect(r"\d+x\d+", "a size of two axes")[0]
+        pointwise = self.attributes("pointwise").get("pointwise")
+        suffix = "" if pointwise is None else "[pointwise=no]"
+        self.require(pointwise in (None, "no"), "pointwise=no is the one attribute of orepa")
+        return _Reader(written_out(f"{PREFIX}orepa{size}{suffix}")).sum()
 
     def pool(self, size: tuple[int, ...]) -> AveragePool:
         flags = self.attributes("tap")

@@ -17,6 +17,7 @@ from repjax.algebra.geometry import Axis
 from repjax.branches.branch import Branch, Geometry, LeafPath, LeafShape, Leaves, Scope
 from repjax.branches.children import channels_of, first_known, named, nest, require_outputs
 from repjax.branches.scale import Negate
+from repjax.branches.short import shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +44,18 @@ class Sum(Branch):
         return self.branches
 
     label = "sum"
-    compound = True
+
+    @property
+    def compound(self) -> bool:
+        """Whether no short word stands for it."""
+        written = self._written_out()
+        return shortened(written) == written
 
     def formula(self) -> str:
-        """What it computes; equal neighbors are counted."""
+        """What it computes; equal neighbors are counted, known sets have a short word."""
+        return shortened(self._written_out())
+
+    def _written_out(self) -> str:
         text = ""
         for _, equal in itertools.groupby(self.branches, key=lambda branch: branch.formula()):
             branch, *more = equal

@@ -3,6 +3,7 @@
 from repjax.trees.fuse import fuse_params
 from repjax.trees.problems import MalformedTreeError
 from repjax.trees.register import register_block
+from repjax.trees.rename import rename_params
 from repjax.trees.unfuse import unfuse_params
 
-__all__ = ["MalformedTreeError", "fuse_params", "register_block", "unfuse_params"]
+__all__ = ["MalformedTreeError", "fuse_params", "register_block", "rename_params", "unfuse_params"]

@@ -38,6 +38,14 @@ def through_orbax_without_a_target(variables: Any, folder: pathlib.Path) -> Any:
         return checkpointer.restore(folder / "orbax")
 
 
+def through_orbax_with_a_file_per_array(variables: Any, folder: pathlib.Path) -> Any:
+    """Files are named by whole paths, and a name has 255 characters at most."""
+    with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(folder / "orbax", variables)
+        assert any("y=" in file.name for file in (folder / "orbax").rglob("*"))
+        return checkpointer.restore(folder / "orbax")
+
+
 def through_safetensors(variables: Any, folder: pathlib.Path) -> Any:
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
@@ -54,6 +62,7 @@ TRIPS = [
     through_jit,
     through_orbax,
     through_orbax_without_a_target,
+    through_orbax_with_a_file_per_array,
     through_safetensors,
     through_flax_bytes,
 ]
