@@ -39,6 +39,7 @@ class FastViTConfig:
         patch_squeeze_excite: whether there is a gate in them, per stage.
         patch_activation: whether there is a GELU in them; the published networks have none.
         stem_scale: whether the blocks of the stem have 1x1 branches.
+        attention_norm: "batch", which folds, or "layer", which stays; in front of attention.
         layer_scale: initial value of all layer scales; None leaves them out.
         head_features: channels of each head of the attention.
         head_ratio: channels of the last convolution per channel of the last stage.
@@ -60,6 +61,7 @@ class FastViTConfig:
     patch_squeeze_excite: tuple[bool, ...] = (False,) * 4
     patch_activation: bool = False
     stem_scale: bool = True
+    attention_norm: str = "batch"
     layer_scale: float | None = 1e-5
     head_features: int = 32
     head_ratio: float = 2.0
@@ -88,7 +90,7 @@ class FastViTConfig:
 
 
 class FastViT(Network):
-    """FastViT: stem, four stages, a last depthwise convolution with a gate, mean, linear head.
+    """FastViT: stem, stages, a last depthwise convolution with a gate, mean, linear head.
 
     Raises:
         ValueError: a token mixer that is neither "repmixer" nor "attention".
@@ -171,7 +173,9 @@ class FastViT(Network):
         if config.token_mixers[stage] == "repmixer":
             return RepMixerBlock(config.mixer_kernel, **fields)
         if config.token_mixers[stage] == "attention":
-            return AttentionBlock(head_features=config.head_features, **fields)
+            return AttentionBlock(
+                head_features=config.head_features, norm=config.attention_norm, **fields
+            )
         raise ValueError(
             f"token mixer of stage {stage + 1}: found {config.token_mixers[stage]!r}, expected "
             "'repmixer' or 'attention'"
@@ -183,11 +187,40 @@ _ATTENTIVE = FastViTConfig(
     token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
     position_kernels=(None, None, None, 7),
 )
+# As the authors published it. timm has another crop (0.9) and layer scales that begin at 1e-5.
 _DEEP = dataclasses.replace(
     _ATTENTIVE,
     depths=(6, 6, 18, 6),
     layer_scale=1e-6,
     preprocessing=dataclasses.replace(PREPROCESSING, crop=0.95),
+)
+
+_CLIP = dataclasses.replace(
+    _ATTENTIVE,
+    ratios=(3, 3, 3, 3),
+    patch_squeeze_excite=(False, False, True, True),
+    patch_activation=True,
+    preprocessing=dataclasses.replace(
+        PREPROCESSING, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), crop=0.95
+    ),
+)
+_LARGE_CLIP = FastViTConfig(
+    depths=(2, 12, 24, 4, 2),
+    widths=doubled_widths(96, 5),
+    ratios=(4,) * 5,
+    token_mixers=("repmixer", "repmixer", "repmixer", "attention", "attention"),
+    position_kernels=(None, None, None, 7, 7),
+    downsamples=(False, True, True, True, True),
+    patch_squeeze_excite=(False,) * 5,
+    patch_activation=True,
+    stem_scale=False,
+    attention_norm="layer",
+    preprocessing=dataclasses.replace(
+        PREPROCESSING,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        crop=0.95,
+    ),
 )
 
 CONFIGS = {
@@ -198,6 +231,14 @@ CONFIGS = {
     "fastvit_sa24": dataclasses.replace(_ATTENTIVE, depths=(4, 4, 12, 4)),
     "fastvit_sa36": _DEEP,
     "fastvit_ma36": dataclasses.replace(_DEEP, widths=doubled_widths(76)),
+    # the image towers of MobileCLIP: 512 outputs, the last two 768
+    "fastvit_mci0": dataclasses.replace(_CLIP, depths=(2, 6, 10, 2)),
+    "fastvit_mci1": dataclasses.replace(_CLIP, depths=(4, 12, 20, 4)),
+    "fastvit_mci2": dataclasses.replace(_CLIP, depths=(4, 12, 24, 4), widths=doubled_widths(80)),
+    "fastvit_mci3": _LARGE_CLIP,
+    "fastvit_mci4": dataclasses.replace(
+        _LARGE_CLIP, depths=(2, 12, 24, 4, 4), widths=doubled_widths(128, 5)
+    ),
 }
 
 for _name, _sizes in CONFIGS.items():

@@ -105,13 +105,15 @@ class MobileOne(Network):
         return tuple(outputs) if features else self.linear_head(x.mean(axis=(-3, -2)))
 
 
+_LARGE = MobileOneConfig(preprocessing=dataclasses.replace(IMAGENET, crop=0.9))
+
 CONFIGS = {
     "mobileone_s0": MobileOneConfig(widths=widths(0.75, 1, 1, 2), copies=4),
-    "mobileone_s1": MobileOneConfig(widths=widths(1.5, 1.5, 2, 2.5)),
-    "mobileone_s2": MobileOneConfig(widths=widths(1.5, 2, 2.5, 4)),
-    "mobileone_s3": MobileOneConfig(widths=widths(2, 2.5, 3, 4)),
-    "mobileone_s4": MobileOneConfig(
-        widths=widths(3, 3.5, 3.5, 4), squeeze_excite_blocks=(0, 0, 5, 1)
+    "mobileone_s1": dataclasses.replace(_LARGE, widths=widths(1.5, 1.5, 2, 2.5)),
+    "mobileone_s2": dataclasses.replace(_LARGE, widths=widths(1.5, 2, 2.5, 4)),
+    "mobileone_s3": dataclasses.replace(_LARGE, widths=widths(2, 2.5, 3, 4)),
+    "mobileone_s4": dataclasses.replace(
+        _LARGE, widths=widths(3, 3.5, 3.5, 4), squeeze_excite_blocks=(0, 0, 5, 1)
     ),
 }
 

@@ -139,7 +139,12 @@ class RepViT(Network):
 
 _SMALL = RepViTConfig()
 
+_FIRST = dataclasses.replace(_SMALL, legacy=True)
+
 CONFIGS = {
+    "repvit_m1": _FIRST,
+    "repvit_m2": dataclasses.replace(_FIRST, depths=(2, 2, 12, 2), widths=doubled_widths(64)),
+    "repvit_m3": dataclasses.replace(_FIRST, depths=(4, 4, 18, 2), widths=doubled_widths(64)),
     "repvit_m0_9": _SMALL,
     "repvit_m1_0": dataclasses.replace(_SMALL, widths=doubled_widths(56)),
     "repvit_m1_1": RepViTConfig(depths=(2, 2, 12, 2), widths=doubled_widths(64)),

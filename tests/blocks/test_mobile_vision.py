@@ -28,6 +28,7 @@ BLOCKS: dict[str, Any] = {
     "mixer block": RepMixerBlock(ratio=2, layer_scale=None),
     "attention": AttentionBlock(ratio=1, head_features=2),
     "attention, no scale": AttentionBlock(ratio=1, head_features=4, layer_scale=None),
+    "attention, layer norm": AttentionBlock(ratio=1, head_features=2, norm="layer"),
     "RepVGGDW": RepVGGDW(),
     "RepVGGDW, 5x5": RepVGGDW(5),
     "RepVGGDW, legacy": RepVGGDW(legacy=True),
