@@ -15,6 +15,7 @@ from repjax.branches.online import Online
 from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
 from repjax.branches.sequence import Sequence
+from repjax.branches.shift import Shift
 from repjax.branches.sum import Sum
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Scale",
     "Scope",
     "Sequence",
+    "Shift",
     "Sum",
     "equation",
     "parse",

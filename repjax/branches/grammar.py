@@ -10,6 +10,7 @@ safetensors) and module and fold cannot disagree::
     y=norm(norm(conv3x3)+conv1x1+identity)                 batch norm after the sum
     y=norm(conv3x3)+norm(conv3x3(norm(conv1x1)))           pointwise, then 3x3
     y=conv3x3[bias]+scale[bias](sobelx3x3(conv1x1[bias]))  an edge mask, scaled
+    y=norm(conv1x1(shift(identity)))                       a bias before a pointwise one
 
 In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
 
@@ -20,6 +21,7 @@ In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
               | kernel size attributes [ "(" sum ")" ]      of the input, or of the sum
               | "norm" attributes "(" sum ")"
               | "scale" attributes "(" sum ")"
+              | "shift" "(" sum ")"
               | "(" sum ")" [ "(" sum ")" ]                 the first sum of the second
               | "orepa" size attributes [ "(" sum ")" ]     OREPA's set, see `short`
     kernel    = "conv" | "depthwise" | "average"
@@ -58,12 +60,13 @@ from repjax.branches.norm import Norm
 from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
 from repjax.branches.sequence import Sequence
+from repjax.branches.shift import Shift
 from repjax.branches.short import written_out
 from repjax.branches.sum import Sum
 
 PREFIX = "y="
 MOST_BRANCHES, MOST_NESTED = 1000, 60
-_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale", "orepa")
+_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale", "shift", "orepa")
 
 
 def equation(branch: Branch) -> str:
@@ -184,12 +187,15 @@ class _Reader:
         kind = self.expect(f"({'|'.join(_KINDS)})", "a branch")[1]
         if kind == "orepa":
             return self.applied(self.short())
-        if kind not in ("norm", "scale"):
+        if kind not in ("norm", "scale", "shift"):
             size = self.numbers(self.expect(r"\d+(x\d+)*", "a size")[0])
             return self.applied(self.kernel(kind, size))
-        flags = self.attributes(*(("bias",) if kind == "scale" else ("epsilon", "scale", "bias")))
+        known = {"norm": ("epsilon", "scale", "bias"), "scale": ("bias",), "shift": ()}
+        flags = self.attributes(*known[kind])
         self.expect(r"\(", "'('")
         inner = self.close(self.sum())
+        if kind == "shift":
+            return Shift(inner)
         if kind == "scale":
             return Scale(inner, bias="bias" in flags)
         epsilon = self.number(flags.pop("epsilon", "1e-5"))

@@ -17,6 +17,7 @@ from repjax.blocks import (
     RepConv,
     Scale,
     Sequence,
+    Shift,
     Sum,
 )
 
@@ -48,6 +49,7 @@ def initialized(block: RepConv, channels: int = 4, dims: int = 2) -> Any:
         (RepConv(4, (KxK((3, 3, 3)),)), "kernel_size has 3 entries for 2 spatial axes"),
         (RepConv(4, (Norm(KxK(3)),)), r"norm directly after a norm.*norm='branch' adds one"),
         (RepConv(4, (Scale(Scale(KxK(3))),)), "scale directly after a scale"),
+        (RepConv(4, (Shift(KxK(3, bias=True)),)), "bias directly after a bias"),
         (RepConv(4, (Sequence(KxK(3), Norm(KxK(3))),)), "around the Sequence itself"),
         (RepConv(4, (Sequence(KxK(3), Identity()),)), "second of a Sequence has a kernel"),
         (RepConv(4, epsilon=-1e-5), "epsilon -1e-05: expected a finite number"),

@@ -24,6 +24,7 @@ from repjax.branches import (
     Pointwise,
     Scale,
     Sequence,
+    Shift,
     Sum,
     equation,
     parse,
@@ -48,6 +49,8 @@ BLOCKS: dict[str, tuple[tuple[Any, ...], bool]] = {
     "linear": ((Norm(LINEAR),), True),
     "online": ((Norm(Online(LINEAR)), Norm(Pointwise())), True),
     "separable": ((Sequence(Depthwise(3, multiplier=2), Pointwise()), Depthwise(3)), False),
+    "shifted": ((Norm(Sequence(Shift(Identity()), KxK(3))), Pointwise()), True),
+    "shifted_after": ((Shift(Scale(KxK(3))), Scale(Shift(Pointwise()))), True),
     "chained_sums": (
         (
             KxK(5, bias=True),

@@ -87,6 +87,7 @@ NAMES = [
     "y=norm(conv29x29)+norm(conv5x5)",
     "y=norm(conv27x27)+norm(conv5x5)",
     "y=norm(conv13x13)+norm(conv5x5)",
+    "y=scale(norm(conv1x1(shift(identity))))",
 ]
 """As modules write them today."""
 
