@@ -26,7 +26,7 @@ class ACBlock(ConvBlock):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> variables = ACBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(ACBlock(4).init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=norm(conv3x3)+norm(conv3x1)+norm(conv1x3)']
     """

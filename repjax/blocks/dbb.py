@@ -36,7 +36,8 @@ class DiverseBranchBlock(ConvBlock):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> variables = DiverseBranchBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+        >>> x = jnp.ones((1, 8, 8, 2))
+        >>> variables = jax.eval_shape(DiverseBranchBlock(4).init, jax.random.key(0), x)
         >>> for branch in list(variables["params"]["conv"])[0].split("+norm"):
         ...     print(branch)
         y=norm(conv3x3)

@@ -27,7 +27,7 @@ class RepMixer(Block):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = RepMixer().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(RepMixer().init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=identity+scale(norm(conv3x3)+norm(conv1x1)+norm(identity)-norm(identity))']
     """
@@ -71,7 +71,7 @@ class RepCPE(Block):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = RepCPE().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(RepCPE().init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=conv7x7[bias]+identity']
     """
@@ -116,7 +116,8 @@ class PatchEmbed(Block):
         >>> import jax.numpy as jnp
         >>> block = PatchEmbed(8)
         >>> x = jnp.ones((1, 8, 8, 4))
-        >>> block.apply(block.init(jax.random.key(0), x), x).shape
+        >>> y, _ = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
+        >>> y.shape
         (1, 4, 4, 8)
     """
 

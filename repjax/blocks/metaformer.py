@@ -29,7 +29,7 @@ class ConvFFN(Block):
     Source: Vasu et al., FastViT, ICCV 2023.
 
     Example:
-        >>> variables = ConvFFN(2).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(ConvFFN(2).init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["pointwise2"])
         ['y=scale(conv1x1[bias])']
     """
@@ -67,7 +67,8 @@ class RepMixerBlock(Block):
     Example:
         >>> block = RepMixerBlock(ratio=2)
         >>> x = jnp.ones((1, 8, 8, 4))
-        >>> block.apply(block.init(jax.random.key(0), x), x).shape
+        >>> y, _ = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
+        >>> y.shape
         (1, 8, 8, 4)
     """
 
@@ -108,7 +109,7 @@ class AttentionBlock(Block):
 
     Example:
         >>> block = AttentionBlock(head_features=2)
-        >>> variables = block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["query_key_value"])
         ['y=conv1x1(norm(identity))']
     """

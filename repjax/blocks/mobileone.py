@@ -30,7 +30,8 @@ class MobileOneBlock(ConvBlock):
     Example:
         >>> import jax.numpy as jnp
         >>> block = MobileOneBlock(4, copies=2)
-        >>> list(block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"]["conv"])
+        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> list(jax.eval_shape(block.init, jax.random.key(0), x)["params"]["conv"])
         ['y=2*norm(conv3x3)+norm(conv1x1)+norm(identity)']
     """
 

@@ -37,7 +37,8 @@ class OREPABlock(ConvBlock):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = OREPABlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> variables = jax.eval_shape(OREPABlock(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
         ['y=norm(orepa3x3)']
     """
@@ -62,7 +63,8 @@ class OREPAPointwiseBlock(ConvBlock):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = OREPAPointwiseBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+        >>> x = jnp.ones((1, 8, 8, 2))
+        >>> variables = jax.eval_shape(OREPAPointwiseBlock(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
         ['y=norm(scale(conv1x1)+scale(conv1x1(conv1x1)))']
     """
@@ -100,7 +102,8 @@ class OREPALargeBlock(ConvBlock):
     Example:
         >>> import jax.numpy as jnp
         >>> block = OREPALargeBlock(4, kernel_size=7, branched=False)
-        >>> list(block.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))["params"]["conv"])
+        >>> x = jnp.ones((1, 8, 8, 3))
+        >>> list(jax.eval_shape(block.init, jax.random.key(0), x)["params"]["conv"])
         ['y=norm(conv3x3(conv3x3(conv3x3)))']
     """
 
@@ -134,7 +137,7 @@ class OREPARepVGGBlock(ConvBlock):
     Example:
         >>> import jax.numpy as jnp
         >>> block = OREPARepVGGBlock(4)
-        >>> variables = block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])[0].split("+")[-2:]
         ['norm(conv1x1)', 'norm(identity)']
     """

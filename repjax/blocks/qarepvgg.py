@@ -30,7 +30,8 @@ class QARepVGGBlock(ConvBlock):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = QARepVGGBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> variables = jax.eval_shape(QARepVGGBlock(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
         ['y=norm(norm(conv3x3)+conv1x1+identity)']
     """

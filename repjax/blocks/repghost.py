@@ -31,9 +31,9 @@ class RepGhostModule(Block):
     Example:
         >>> import jax.numpy as jnp
         >>> module = RepGhostModule(4)
-        >>> variables = module.init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
-        >>> [list(node)[0] for node in variables["params"].values()]
-        ['y=norm(conv1x1)', 'y=norm(conv3x3)+norm(identity)']
+        >>> variables = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+        >>> {name: list(node)[0] for name, node in variables["params"].items()}
+        {'cheap': 'y=norm(conv3x3)+norm(identity)', 'primary': 'y=norm(conv1x1)'}
     """
 
     features: int
@@ -94,7 +94,7 @@ class RepGhostBottleneck(Block):
     Example:
         >>> import jax.numpy as jnp
         >>> block = RepGhostBottleneck(8, 6, strides=2, squeeze_excite=0.25)
-        >>> params = block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"]
+        >>> params = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"]
         >>> sorted(params)[:4]
         ['depthwise', 'ghost1', 'ghost2', 'shortcut_depthwise']
     """

@@ -24,7 +24,8 @@ class RepVGGBlock(ConvBlock):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = RepVGGBlock(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> x = jnp.ones((1, 8, 8, 4))
+        >>> variables = jax.eval_shape(RepVGGBlock(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
         ['y=norm(conv3x3)+norm(conv1x1)+norm(identity)']
     """

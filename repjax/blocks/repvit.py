@@ -35,7 +35,7 @@ class RepVGGDW(Block):
     Source: Wang et al., RepViT, CVPR 2024.
 
     Example:
-        >>> variables = RepVGGDW().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(RepVGGDW().init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=norm(norm(conv3x3)+conv1x1[bias]+identity)']
     """
@@ -83,7 +83,7 @@ class RepViTBlock(Block):
 
     Example:
         >>> block = RepViTBlock(8, strides=2)
-        >>> sorted(block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"])
+        >>> sorted(jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"])
         ['channel_mixer1', 'channel_mixer2', 'depthwise', 'pointwise']
     """
 
@@ -149,8 +149,9 @@ class NormLinears(Block):
     Example:
         >>> import repjax
         >>> head = NormLinears(10, heads=2)
-        >>> variables = head.init(jax.random.key(0), jnp.ones((1, 4)))
-        >>> jax.tree.map(jnp.shape, repjax.fuse_params(variables))
+        >>> variables = jax.eval_shape(head.init, jax.random.key(0), jnp.ones((1, 4)))
+        >>> deployed = jax.eval_shape(repjax.fuse_params, variables)
+        >>> jax.tree.map(jnp.shape, deployed)
         {'params': {'bias': (10,), 'kernel': (4, 10)}}
     """
 

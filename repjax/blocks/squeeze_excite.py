@@ -51,7 +51,7 @@ class SqueezeExcite(nn.Module):
 
     Example:
         >>> layer = SqueezeExcite(2)
-        >>> variables = layer.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> sorted(variables["params"])
         ['expand', 'reduce']
     """

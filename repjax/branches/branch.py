@@ -179,7 +179,7 @@ class Branch(abc.ABC):
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """New values of the leaves that must change for it to fold to `target`.
 
-        A target without a bias asks for the kernel alone: whoever asks sees to the bias.
+        A target without a bias asks for the kernel alone; the caller then corrects its bias.
 
         Raises:
             NotFusableError: no such leaves exist.

@@ -25,7 +25,7 @@ class ChannelPreserving(Branch):
         return {}
 
     def inputs(self, leaves: Leaves, groups: int) -> int | None:
-        """Nothing tells."""
+        """Unknown: there are no arrays."""
         return None
 
     def channels(

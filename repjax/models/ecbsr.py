@@ -49,7 +49,8 @@ class ECBSR(Block):
     Args:
         config: sizes; `CONFIGS` has the published ones.
         in_channels: colors; the published networks take the luma channel alone.
-        momentum, axis_name, dtype, param_dtype, precision, deployed: see `Block`.
+
+    The other arguments are those of `Block`.
 
     Source: Zhang et al., Edge-oriented Convolution Block for Real-time Super Resolution on
     Mobile Devices, ACM MM 2021.
@@ -57,8 +58,8 @@ class ECBSR(Block):
     Example:
         >>> model = ECBSR(CONFIGS["ecbsr_m4c8_x2"])
         >>> image = jnp.ones((1, 6, 8, 1))
-        >>> variables = model.init(jax.random.key(0), image)
-        >>> model.apply(variables, image).shape
+        >>> y, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+        >>> y.shape
         (1, 12, 16, 1)
     """
 
