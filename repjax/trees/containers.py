@@ -25,6 +25,8 @@ def plain(node: Any) -> Any:
     """
     if isinstance(node, flax.core.meta.AxisMetadata):
         return node.unbox()
+    if isinstance(node, nnx.Variable):
+        return node.get_value()
     if isinstance(node, Mapping):
         return {key: plain(value) for key, value in node.items()}
     if type(node) in (list, tuple):
@@ -83,11 +85,11 @@ def with_children(node: Any, items: Mapping[Any, Any]) -> Any:
 
 
 def keys_inside(node: Any) -> Iterator[Any]:
-    """Every key of a dict somewhere inside an object that JAX takes apart, but we do not."""
+    """Every key or attribute inside an object that JAX takes apart, but we do not."""
     if hasattr(node, "dtype") or node is None:
         return
     for path, _ in jax.tree_util.tree_flatten_with_path(node)[0]:
-        yield from (entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
+        yield from (getattr(entry, "key", getattr(entry, "name", None)) for entry in path)
 
 
 def flattened(key: Any, prefix: str) -> bool:

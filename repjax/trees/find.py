@@ -80,6 +80,9 @@ def blocks(parts: Parts, problems: list[str]) -> list[BlockNode]:
             if inside[name] is None and any(is_block(key) for key in keys_inside(node)):
                 problems.append(f"{_where(name, path)}: {_hidden(node)}")
         containers = {name: items for name, items in inside.items() if items is not None}
+        if path and any({"params", "batch_stats"} <= items.keys() for items in containers.values()):
+            problems.append(f"{joined(path)}: a variables tree of its own; pass it alone")
+            return
         for key in dict.fromkeys(key for items in containers.values() for key in items):
             below = {name: items[key] for name, items in containers.items() if key in items}
             if flattened(key, PREFIX):

@@ -30,7 +30,7 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
 
     Args:
         variables: nested dict with `params`, and `batch_stats` where there is batch norm; or
-            a bare `params` tree of blocks without norm; or an NNX state in
+            a bare `params` tree of blocks without norm; or an NNX state, as it is or in
             `nnx.to_pure_dict` form, statistics beside parameters. Blocks are found inside
             dicts, lists and tuples; FrozenDicts and boxed leaves (`nn.Partitioned`) are
             accepted, dicts and plain arrays are returned.

@@ -153,6 +153,9 @@ def test_an_nnx_state_goes_through_the_same_door() -> None:
             x = nnx.relu(conv.apply({"params": fused["blocks"][number]}, x))
         return x.mean((1, 2)) @ fused["head"]["kernel"] + fused["head"]["bias"]
 
+    boxed = jax.tree.map(lambda leaf: leaf.astype(np.float32), state)
+    assert same(repjax.fuse_params(boxed), repjax.fuse_params(nnx.to_pure_dict(boxed)), 0)
+
     wanted = native(pure, X)
     assert largest(deployed(fused, X) - wanted) <= 1e-4 * largest(wanted)
     edited = jax.tree.map(lambda leaf: leaf * 1.5, fused)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from flax.training import train_state
 from flax.traverse_util import flatten_dict
 
@@ -27,6 +28,11 @@ class State(NamedTuple):
     moments: Any
 
 
+class Holder(nnx.Module):
+    def __init__(self) -> None:
+        self.conv = nnx.Dict({"y=conv3x3": nnx.Dict({"kernel": nnx.Param(jnp.ones((3, 3, 2, 2)))})})
+
+
 def trained() -> Any:
     params = {"block": block_tree()}
     return train_state.TrainState.create(apply_fn=None, params=params, tx=optax.adam(1e-3))
@@ -42,6 +48,11 @@ HIDDEN: dict[str, tuple[Callable[[], Any], str]] = {
         "a ScaleByAdamState with",
     ),
     "train state": (lambda: {"state": trained()}, "state: a TrainState with blocks inside"),
+    "module": (lambda: {"model": Holder()}, "model: a Holder with blocks inside"),
+    "too far up": (
+        lambda: {"model": {"params": {"a": block_tree()}, "batch_stats": {}}},
+        "model: a variables tree of its own; pass it alone",
+    ),
     "restored moments": (
         lambda: {"params": {"a": block_tree()}, "opt": [{"mu": {"a": block_tree()}}]},
         r"0/mu/a/y=.*: only in 'opt', not in 'params'; pass parameters and statistics alone",
