@@ -186,7 +186,7 @@ class RepConv(nn.Module):
             require_short((*self.path, name), branch)
             return
         held = self.variables.get("params", {})
-        if name in held or (self.deployed and "kernel" in held):
+        if ("kernel" if self.deployed else name) in held:
             return
         blocks = [key for key in held if key.startswith(PREFIX)]
         if self.deployed and blocks:
