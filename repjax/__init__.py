@@ -4,11 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from repjax import algebra, blocks, branches
-from repjax._verify import Verification, verify
+from repjax._verification import Verification
+from repjax._verify import verify
 from repjax.algebra import NotFusableError
 from repjax.counting import count_operations
 from repjax.tracing import Fused, InternalWarning, Report, fuse
-from repjax.trees import MalformedTreeError, fuse_params, register, unfuse_params
+from repjax.trees import (
+    MalformedTreeError,
+    fuse_params,
+    register_block,
+    rename_params,
+    unfuse_params,
+)
 
 if TYPE_CHECKING:
     from repjax import models, torch
@@ -27,7 +34,8 @@ __all__ = [
     "fuse",
     "fuse_params",
     "models",
-    "register",
+    "register_block",
+    "rename_params",
     "torch",
     "unfuse_params",
     "verify",

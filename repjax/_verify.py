@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,61 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax import jaxprs
+from repjax._dependence import arrays_only, comparable, is_float, nudged, reached
+from repjax._verification import (
+    FIGURES,
+    MARGIN,
+    Verification,
+    difference_of,
+    figures_of,
+    silence,
+    unbounded,
+)
 from repjax.primitives import EXACT, HEAVY
 
-MARGIN = 16.0
-"""The bound is this many unit roundoffs of the magnitude; correct folds stay below 9."""
-
 SAMPLES = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Verification:
-    """What `verify` found; true where the two programs agree, and it prints as a table.
-
-    Attributes:
-        largest: largest absolute value of the float64 output of `a`.
-        difference: largest difference of the two programs, both in float64.
-        error_a: largest error of `a`, as it runs, against its float64 value.
-        error_b: largest error of `b`, as it runs, against the float64 value of `a`.
-        bound: largest of the elementwise bounds.
-        worst: largest ratio of an error of `b`, or of the difference, to its own bound; the
-            difference is held to the roundoff of the stored variables.
-        roundoff: unit roundoff of the coarsest type in either program.
-        dtype: that type's name.
-        problem: why the outputs cannot be compared, or None.
-    """
-
-    largest: float = 0.0
-    difference: float = 0.0
-    error_a: float = 0.0
-    error_b: float = 0.0
-    bound: float = 0.0
-    worst: float = 0.0
-    roundoff: float = 0.0
-    dtype: str = ""
-    problem: str | None = None
-
-    def __bool__(self) -> bool:
-        """Whether the programs agree: every error is within its own bound."""
-        return self.problem is None and self.worst <= 1.0
-
-    def __str__(self) -> str:
-        if self.problem is not None:
-            return f"not equal: {self.problem}"
-        verdict = "equal to rounding" if self else "NOT equal"
-        return "\n".join(
-            [
-                f"{verdict} ({self.dtype})",
-                f"  largest output                {self.largest:.3g}",
-                f"  b - a, both in float64        {self.difference:.2e}",
-                f"  error of a against float64    {self.error_a:.2e}",
-                f"  error of b against float64    {self.error_b:.2e}",
-                f"  allowed, largest              {self.bound:.2e}"
-                f"   ({MARGIN:g} x {self.roundoff:.1e} x magnitude)",
-                f"  worst error / its own bound   {self.worst:.3f}",
-            ]
-        )
 
 
 def verify(
@@ -81,20 +39,24 @@ def verify(
     float64 on the CPU, by promoting every floating type of their traced programs (a module
     with ``dtype=float32`` casts down even under x64). An output of `b` may then differ from
     the float64 output of `a` by ``16 * u * magnitude``: u is the unit roundoff of the
-    coarsest type in use (for the difference of the two in float64: of the coarsest type in
-    which variables are stored); magnitude is what one rounding in every operation and parameter of
-    `a` makes of that output, ``|K| * |x| + |b|`` for a convolution, carried through the
-    network to first order and averaged over signs.
+    coarsest type that the outputs go through (for the difference of the two in float64: of
+    the coarsest type in which variables that they depend on are stored); magnitude is what
+    one rounding in every operation and parameter of `a` makes of that output. For one
+    convolution that is ``|K| * |x| + |b|``, known beforehand; for a network it is estimated,
+    to first order, as the root mean square over eight runs with random roundings.
 
     Args:
         apply_a: the reference, ``apply_a(variables_a, *inputs)``, usually the native form.
-        variables_a: its variables, any pytree of arrays.
+        variables_a: its variables, any pytree; leaves that are no arrays (functions, flags
+            and numbers of Equinox modules) are handed on as they are.
         apply_b: the program in question, usually the fused form.
         variables_b: its variables.
         *inputs: pytrees of arrays, the same for both.
 
     Returns:
-        A `Verification`: true where they agree, printable, with every figure.
+        A `Verification`, printable, with every figure: true where the two agree. It has a
+        third verdict, "proves nothing", for outputs that are zero or do not depend on the
+        inputs: two broken programs would agree there too.
 
     Source: forward error bounds as in Higham, Accuracy and Stability of Numerical
     Algorithms, SIAM 2002, chapter 3.
@@ -107,45 +69,55 @@ def verify(
         >>> bool(verify(block.apply, native, block.deploy().apply, fused, x))
         True
     """
-    programs_ = [
-        jax.make_jaxpr(apply_a)(variables_a, *inputs),
-        jax.make_jaxpr(apply_b)(variables_b, *inputs),
+    calls = [
+        arrays_only(apply, variables, inputs)
+        for apply, variables in ((apply_a, variables_a), (apply_b, variables_b))
     ]
+    programs_ = [jax.make_jaxpr(call)(arrays) for call, arrays, _ in calls]
     with jax.default_matmul_precision("highest"):
-        out_a = jax.jit(apply_a)(variables_a, *inputs)
-        out_b = jax.jit(apply_b)(variables_b, *inputs)
+        out_a, out_b = (jax.jit(call)(arrays) for call, arrays, _ in calls)
     problem = _mismatch(out_a, out_b)
     if problem is not None:
         return Verification(problem=problem)
-    dtype, roundoff = _coarsest(atom.aval for program in programs_ for atom in _atoms(program))
-    _, stored = _coarsest(jax.tree.leaves((variables_a, variables_b)))
+    reaches = [reached(program) for program in programs_]
+    dtype, roundoff = _coarsest(kind for found in reaches for kind in found.types)
+    _, stored = _coarsest(
+        arrays[number].dtype
+        for (_, arrays, variables), found in zip(calls, reaches, strict=True)
+        for number in found.inputs
+        if number < variables
+    )
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         runs = [_Float64(program) for program in programs_]
-        flat_a, flat_b = (
-            [_float64(leaf) for leaf in jax.tree.leaves((variables, inputs))]
-            for variables in (variables_a, variables_b)
-        )
+        flat_a, flat_b = ([_float64(leaf) for leaf in arrays] for _, arrays, _ in calls)
         exact_a, exact_b = runs[0](flat_a, 0, 0.0), runs[1](flat_b, 0, 0.0)
         rounded = [runs[0](flat_a, seed, roundoff) for seed in range(1, SAMPLES + 1)]
-    names = ["largest", "difference", "error_a", "error_b", "bound", "worst"]
-    figures: dict[str, Any] = dict.fromkeys(names, 0.0)
-    leaves = zip(jax.tree.leaves(out_a), jax.tree.leaves(out_b), exact_a, exact_b, strict=True)
-    for number, (low_a, low_b, true_a, true_b) in enumerate(leaves):
+        moved = runs[0](nudged(flat_a, calls[0][2]), 0, 0.0)
+    figures: list[dict[str, float]] = []
+    outputs = zip(jax.tree.leaves(out_a), jax.tree.leaves(out_b), exact_a, exact_b, strict=True)
+    for number, (low_a, low_b, *exact) in enumerate(outputs):
         if not jnp.issubdtype(low_a.dtype, jnp.floating):
-            if not np.array_equal(np.asarray(low_a), np.asarray(low_b)):
+            if not np.array_equal(comparable(low_a), comparable(low_b)):
                 return Verification(problem=f"output {number} of type {low_a.dtype} differs")
             continue
-        truth, other = np.asarray(true_a), np.asarray(true_b)
-        spread = [np.asarray(sample[number]) - truth for sample in rounded]
+        truth, other, low_a, low_b = (np.asarray(_float64(v)) for v in (*exact, low_a, low_b))
+        problem = unbounded(number, truth, other, low_a, low_b)
+        if problem is not None:
+            return Verification(problem=problem)
+        spread = [difference_of(np.asarray(sample[number]), truth) for sample in rounded]
         bound = MARGIN * np.sqrt(np.mean(np.square(spread), axis=0))
-        error_a, error_b = (np.abs(_float64(low) - truth) for low in (low_a, low_b))
-        difference = np.abs(other - truth)
-        found = [np.abs(truth), difference, error_a, error_b, bound]
-        real = _ratio(difference, bound * min(stored / roundoff, 1.0))
-        found.append(np.maximum(_ratio(error_b, bound), real))
-        for name, values in zip(names, found, strict=True):
-            figures[name] = max(figures[name], float(values.max(initial=0.0)))
-    return Verification(**figures, roundoff=roundoff, dtype=jnp.dtype(dtype).name)
+        held = min(stored / roundoff, 1.0)
+        figures.append(figures_of(truth, other, low_a, low_b, bound, held))
+    largest: dict[str, Any] = {
+        name: max((found[name] for found in figures), default=0.0) for name in FIGURES
+    }
+    changes = [
+        not np.array_equal(np.asarray(one), np.asarray(two))
+        for one, two in zip(exact_a, moved, strict=True)
+        if is_float(one)
+    ]
+    found = Verification(roundoff=roundoff, dtype=dtype, silent=silence(largest, changes))
+    return dataclasses.replace(found, **largest)
 
 
 class _Float64:
@@ -172,7 +144,7 @@ class _Float64:
             if equation.primitive.name in HEAVY | {"reduce_sum", "cumsum"}:
                 scales = _bind64(equation, [_magnitude(operand) for operand in operands])
             return [
-                result + rounding(result.shape) * jnp.abs(scale) if _is_float(result) else result
+                result + rounding(result.shape) * jnp.abs(scale) if is_float(result) else result
                 for result, scale in zip(results, scales, strict=True)
             ]
 
@@ -180,7 +152,7 @@ class _Float64:
             return jaxprs.interpret(jaxpr, operands, step, keep=lambda _: False)
 
         rounded = [
-            value * (1 + rounding(value.shape)) if amount and _is_float(value) else value
+            value * (1 + rounding(value.shape)) if amount and is_float(value) else value
             for value in values
         ]
         return [_float64(value) for value in run(self.program, rounded)]
@@ -198,7 +170,7 @@ def _bind64(equation: Any, operands: list[Any]) -> list[Any]:
         promoted = jaxprs.bind(equation.replace(params=params), operands)
     except (TypeError, ValueError, NotImplementedError):
         traced = [
-            jnp.asarray(operand).astype(atom.aval.dtype) if _is_float(operand) else operand
+            jnp.asarray(operand).astype(atom.aval.dtype) if is_float(operand) else operand
             for operand, atom in zip(operands, equation.invars, strict=True)
         ]
         promoted = jaxprs.bind(equation, traced)
@@ -206,7 +178,7 @@ def _bind64(equation: Any, operands: list[Any]) -> list[Any]:
 
 
 def _float64(value: Any) -> Any:
-    if not _is_float(value):
+    if not is_float(value):
         return value
     if isinstance(value, jax.core.Tracer):
         return value.astype(jnp.float64)
@@ -214,29 +186,18 @@ def _float64(value: Any) -> Any:
 
 
 def _magnitude(value: Any) -> Any:
-    return jnp.abs(value) if _is_float(value) else value
-
-
-def _is_float(value: Any) -> bool:
-    kind = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
-    return bool(jnp.issubdtype(kind, jnp.floating))
+    return jnp.abs(value) if is_float(value) else value
 
 
 def _is_float_type(value: Any) -> bool:
     return isinstance(value, np.dtype | type) and jnp.issubdtype(value, jnp.floating)
 
 
-def _coarsest(values: Iterable[Any]) -> tuple[str, float]:
-    """Name and unit roundoff of the floating type among the values that rounds most."""
-    kinds = {np.dtype(getattr(value, "dtype", np.float64)) for value in values if _is_float(value)}
-    found = {kind.name: float(jnp.finfo(kind).eps) / 2 for kind in kinds}  # type: ignore[no-untyped-call]
+def _coarsest(kinds: Iterable[Any]) -> tuple[str, float]:
+    """Name and unit roundoff of the floating type among these that rounds most."""
+    floats = {np.dtype(kind) for kind in kinds if _is_float_type(kind)}
+    found = {kind.name: float(jnp.finfo(kind).eps) / 2 for kind in floats}  # type: ignore[no-untyped-call]
     return max((found or {"float64": 2.0**-53}).items(), key=lambda item: item[1])
-
-
-def _atoms(program: Any) -> Iterator[Any]:
-    yield from jaxprs.body_of(program).inputs
-    for equation in jaxprs.equations(program):
-        yield from equation.outvars
 
 
 def _mismatch(one: Any, two: Any) -> str | None:
@@ -246,9 +207,3 @@ def _mismatch(one: Any, two: Any) -> str | None:
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
     shapes = [(a.shape, b.shape) for a, b in pairs if a.shape != b.shape]
     return f"output shapes differ: {shapes}" if shapes else None
-
-
-def _ratio(error: np.ndarray[Any, Any], bound: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(error == 0, 0.0, error / bound)
-    return np.where(np.isnan(ratio), np.inf, ratio)

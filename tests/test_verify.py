@@ -21,7 +21,7 @@ class Network(nn.Module):
         return nn.Dense(3, dtype=self.dtype)(x.mean((1, 2)))
 
 
-def randomise(variables, seed=0):
+def randomize(variables, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -38,7 +38,7 @@ def randomise(variables, seed=0):
 @pytest.fixture(scope="module")
 def case():
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 7, 8, 3)), jnp.float32)
-    return randomise(Network().init(jax.random.key(0), x)), x
+    return randomize(Network().init(jax.random.key(0), x)), x
 
 
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
@@ -109,3 +109,103 @@ def test_outputs_that_cannot_be_compared_are_said_so():
     assert "outputs are" in str(found)
     found = repjax.verify(lambda _, x: x.argmax(), None, lambda _, x: x.argmin() + 1, None, x)
     assert "int32 differs" in str(found)
+
+
+def test_a_bf16_leaf_that_nothing_reads_does_not_loosen_the_bound():
+    x, kernel = jnp.linspace(-1.0, 1.0, 12).reshape(3, 4), jnp.linspace(0.1, 1.0, 8).reshape(4, 2)
+
+    @jax.jit
+    def inner(kernel, step, x):
+        return x @ kernel, step + 1
+
+    def program(variables, x):
+        return inner(variables["kernel"], variables["step"], x)[0]
+
+    unused = {"kernel": kernel, "step": jnp.zeros((), jnp.bfloat16)}
+    edited = {**unused, "kernel": kernel * (1 + 1e-4)}
+    found = repjax.verify(program, unused, program, edited, x)
+    assert not found
+    assert found.dtype == "float32"
+    used = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), unused)
+    assert repjax.verify(program, used, program, used, x).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (lambda w, x: jax.nn.relu(-jnp.abs(x * w) - 1), "the output is zero"),
+        (lambda w, x: x @ w * 0, "the output is zero"),
+        (lambda w, x: jax.nn.relu(-jnp.abs(x * w)) + w, "does not depend on the inputs"),
+        (lambda w, x: (jnp.ones(3), {"loss": w.sum()}), "does not depend on the inputs"),
+    ],
+)
+def test_an_output_that_says_nothing_proves_nothing(program, words):
+    x, w = jnp.linspace(-1.0, 1.0, 4), jnp.linspace(0.5, 1.5, 4)
+    found = repjax.verify(program, w, program, w, x)
+    assert not found
+    assert found.verdict == "proves nothing"
+    first = str(found).splitlines()[0]
+    assert first.startswith("proves nothing (float32): the output ")
+    assert words in first
+
+    def moved(w, x):
+        return jax.tree.map(lambda y: y + 1, program(w, x))
+
+    different = repjax.verify(program, w, moved, w, x)
+    assert different.verdict == "NOT equal"
+
+
+def test_integer_inputs_and_programs_without_inputs_can_prove_something():
+    table = jnp.linspace(0.5, 1.5, 10)
+    tokens = jnp.array([3, 1, 4])
+    assert repjax.verify(lambda t, i: t[i], table, lambda t, i: t[i], table, tokens)
+    assert repjax.verify(jnp.sin, table, jnp.sin, table)
+
+
+def test_keys_and_equal_infinities_are_compared_and_nan_is_said():
+    key, x = jax.random.key(0), jnp.linspace(0.0, 1.0, 4)
+
+    def keyed(variables, x):
+        return jax.random.split(key, variables.shape[0]), x * variables
+
+    assert repjax.verify(keyed, x, keyed, x, x)
+    found = repjax.verify(keyed, x, lambda v, x: (jax.random.split(key, 5)[1:], x * v), x, x)
+    assert "output 0 of type key<fry> differs" in str(found)
+
+    def masked(variables, x):
+        return jnp.where(x > 0.5, -jnp.inf, x * variables)
+
+    found = repjax.verify(masked, x, masked, x, x)
+    assert found
+    assert np.isfinite([found.largest, found.difference, found.bound, found.worst]).all()
+    found = repjax.verify(masked, x, lambda v, x: x * v, x, x)
+    assert "infinite at 2 of 4 places in one of the two" in str(found)
+    found = repjax.verify(lambda v, x: jnp.log(x - 0.5) * v, x, masked, x, x)
+    assert "output 0 of a is NaN at 2 of 4 places" in str(found)
+
+
+def test_leaves_that_are_no_arrays_are_handed_on():
+    equinox = pytest.importorskip("equinox")
+    keys = jax.random.split(jax.random.key(0))
+    network = equinox.nn.Sequential(
+        [
+            equinox.nn.Linear(4, 8, key=keys[0]),
+            equinox.nn.Lambda(jax.nn.relu),
+            equinox.nn.Dropout(0.5, inference=True),
+            equinox.nn.Linear(8, 3, key=keys[1]),
+        ]
+    )
+    x = jnp.linspace(-1.0, 1.0, 4)
+
+    def apply(network, x):
+        return network(x)
+
+    assert repjax.verify(apply, network, apply, network, x)
+    changed = equinox.tree_at(lambda n: n.layers[0].weight, network, replace_fn=lambda w: w * 1.01)
+    assert repjax.verify(apply, network, apply, changed, x).verdict == "NOT equal"
+    named = {"activation": "tanh", "w": x}
+
+    def chosen(variables, x):
+        return getattr(jnp, variables["activation"])(variables["w"] * x)
+
+    assert repjax.verify(chosen, named, chosen, named, x)

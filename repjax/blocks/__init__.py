@@ -35,6 +35,7 @@ from repjax.branches import (
     Pointwise,
     Scale,
     Sequence,
+    Shift,
     Sum,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "ResidualConv",
     "Scale",
     "Sequence",
+    "Shift",
     "SqueezeExcite",
     "Sum",
     "UniRepLKNetBlock",

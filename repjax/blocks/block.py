@@ -1,22 +1,29 @@
-"""What the blocks of the mobile families share: their common fields and published initialisers."""
+"""What blocks share: fields, their parts, and the block that is one convolution."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
-from repjax.blocks.repconv import Initializer, RepConv
+from repjax.algebra.padding import Padding
+from repjax.blocks.batch_norm import batch_norm
+from repjax.blocks.fields import require_whole
+from repjax.blocks.repconv import RepConv
+from repjax.blocks.squeeze_excite import SqueezeExcite
+from repjax.branches import Branch
 
 PYTORCH_KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def uniform(limit: float) -> Initializer:
-    """An initialiser, uniform from ``-limit`` to ``limit``.
+    """An initializer, uniform from ``-limit`` to ``limit``.
 
     PyTorch's for the bias of a convolution has ``limit = fan_in ** -0.5``.
 
@@ -43,10 +50,10 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 class Block(nn.Module, kw_only=True):
-    """Fields and methods that a block made of several `RepConv` shares with its parts.
+    """Fields and methods that all blocks and networks share with their parts.
 
     Args:
-        momentum: of the running statistics (0.9 is PyTorch's 0.1).
+        momentum: of the running statistics; PyTorch's 0.1 is 0.9 here.
         axis_name: mapped axis over which batch statistics are averaged.
         dtype: compute type; None promotes.
         param_dtype: type of the parameters.
@@ -62,7 +69,7 @@ class Block(nn.Module, kw_only=True):
     deployed: bool = False
 
     def deploy(self) -> Self:
-        """The deploy twin: the same block made of single convolutions."""
+        """The deploy twin: the same module made of single convolutions."""
         return self.clone(deployed=True)
 
     @property
@@ -89,3 +96,96 @@ class Block(nn.Module, kw_only=True):
         return RepConv(
             features, **{"kernel_init": PYTORCH_KERNEL_INIT, **self.common, **fields}, name=name
         )
+
+    def batch_norm(self, name: str, train: bool, epsilon: float = 1e-5) -> nn.BatchNorm:
+        """A batch norm of its own, which stays in the deploy form."""
+        return batch_norm(
+            train,
+            momentum=self.momentum,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            epsilon=epsilon,
+            name=name,
+        )
+
+    def gate(self, hidden: int, **fields: Any) -> SqueezeExcite:
+        """A squeeze-excite child, `squeeze_excite`, with that many hidden channels."""
+        return SqueezeExcite(hidden, **fields, **self.types, name="squeeze_excite")
+
+
+class ConvBlock(Block):
+    """A block that is one convolution when deployed, with a gate and an activation after it.
+
+    A family says what its `branches` are, and which of these fields begin at other values.
+    The convolution lives in the node `conv`, the gate in `squeeze_excite`.
+
+    Args:
+        features: output channels.
+        kernel_size: of the largest convolution, one number or one per axis.
+        strides: one number or one per axis.
+        padding: of the fused convolution; None keeps the size where strides are 1.
+        dilation: of the block.
+        groups: channel groups of all convolutions.
+        activation: applied last; None leaves it out.
+        squeeze_excite: hidden channels of a squeeze-excite; 0 leaves it out.
+        square_window: of the squeeze-excite, see `SqueezeExcite`.
+        epsilon: of the norms.
+        kernel_init: initializer of the kernels.
+
+    Example:
+        >>> from repjax.branches import Branch, KxK, Norm
+        >>> class Plain(ConvBlock):
+        ...     def branches(self, in_features: int) -> tuple[Branch, ...]:
+        ...         return (Norm(KxK(self.kernel_size), self.epsilon),)
+        >>> x = jax.ShapeDtypeStruct((1, 8, 8, 4), jnp.float32)
+        >>> list(jax.eval_shape(Plain(4).init, jax.random.key(0), x)["params"]["conv"])
+        ['y=norm(conv3x3)']
+    """
+
+    features: int
+    kernel_size: int | Sequence[int] = 3
+    strides: int | Sequence[int] = 1
+    padding: Padding | None = None
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+    activation: Callable[[jax.Array], jax.Array] | None = None
+    squeeze_excite: int = 0
+    square_window: bool = False
+    epsilon: float = 1e-5
+    kernel_init: Initializer = PYTORCH_KERNEL_INIT
+
+    def branches(self, in_features: int) -> tuple[Branch, ...]:
+        """What is added up, for that many input channels."""
+        raise NotImplementedError(f"{type(self).__name__} says what its branches are")
+
+    def preserving(self, in_features: int) -> bool:
+        """Whether an identity fits: strides of 1, and as many channels in as out."""
+        strides = {self.strides} if isinstance(self.strides, int) else {*self.strides}
+        return strides == {1} and in_features == self.features
+
+    def gated(self, x: jax.Array, train: bool) -> jax.Array:
+        """What stands between the convolution and the activation."""
+        if not self.squeeze_excite:
+            return x
+        return self.gate(self.squeeze_excite, square_window=self.square_window)(x)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Apply to data (batch..., spatial..., channels)."""
+        require_whole("features", self.features)
+        y = self.conv(
+            "conv",
+            self.features,
+            branches=self.branches(x.shape[-1]),
+            norm=None,
+            use_bias=False,
+            dims=2 if isinstance(self.kernel_size, int) else len(self.kernel_size),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            kernel_init=self.kernel_init,
+        )(x, train)
+        y = self.gated(y, train)
+        return y if self.activation is None else self.activation(y)

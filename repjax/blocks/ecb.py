@@ -55,13 +55,14 @@ class ECB(Block):
         depth_multiplier: channels between 1x1 and 3x3, per output channel.
         identity: whether the input is added where it has as many channels.
         activation: "prelu" has a slope per channel; a function; None leaves it out.
-        momentum, axis_name, dtype, param_dtype, precision, deployed: see `Block`.
+
+    The other arguments are those of `Block`.
 
     Source: Zhang et al., Edge-oriented Convolution Block for Real-time Super Resolution on
     Mobile Devices, ACM MM 2021.
 
     Example:
-        >>> variables = ECB(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(ECB(4).init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> for branch in list(variables["params"]["conv"])[0].split("+"):
         ...     print(branch)
         y=conv3x3[bias]

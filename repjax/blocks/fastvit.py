@@ -8,7 +8,7 @@ import jax
 from repjax.blocks.block import Block, gelu, uniform
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.blocks.replknet import ReparamLargeKernelConv
-from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
+from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Negate, Norm, Scale, Sum
 
 
@@ -27,7 +27,7 @@ class RepMixer(Block):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = RepMixer().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(RepMixer().init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=identity+scale(norm(conv3x3)+norm(conv1x1)+norm(identity)-norm(identity))']
     """
@@ -71,7 +71,7 @@ class RepCPE(Block):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = RepCPE().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(RepCPE().init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=conv7x7[bias]+identity']
     """
@@ -116,7 +116,8 @@ class PatchEmbed(Block):
         >>> import jax.numpy as jnp
         >>> block = PatchEmbed(8)
         >>> x = jnp.ones((1, 8, 8, 4))
-        >>> block.apply(block.init(jax.random.key(0), x), x).shape
+        >>> y, _ = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
+        >>> y.shape
         (1, 4, 4, 8)
     """
 
@@ -140,7 +141,7 @@ class PatchEmbed(Block):
         )(x, train)
         if self.squeeze_excite:
             width = rounded_width(self.features * 0.25, 8, round_limit=0)
-            x = SqueezeExcite(width, **self.types, name="squeeze_excite")(x)
+            x = self.gate(width)(x)
         y: jax.Array = MobileOneBlock(
             self.features,
             kernel_size=1,

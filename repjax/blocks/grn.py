@@ -1,4 +1,4 @@
-"""Global response normalisation: channels compete by their norms over the whole map."""
+"""Global response normalization: channels compete by their norms over the whole map."""
 
 from __future__ import annotations
 

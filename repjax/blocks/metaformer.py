@@ -29,7 +29,7 @@ class ConvFFN(Block):
     Source: Vasu et al., FastViT, ICCV 2023.
 
     Example:
-        >>> variables = ConvFFN(2).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(ConvFFN(2).init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["pointwise2"])
         ['y=scale(conv1x1[bias])']
     """
@@ -67,7 +67,8 @@ class RepMixerBlock(Block):
     Example:
         >>> block = RepMixerBlock(ratio=2)
         >>> x = jnp.ones((1, 8, 8, 4))
-        >>> block.apply(block.init(jax.random.key(0), x), x).shape
+        >>> y, _ = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
+        >>> y.shape
         (1, 8, 8, 4)
     """
 
@@ -96,18 +97,19 @@ class AttentionBlock(Block):
         head_features: channels of each head.
         layer_scale: initial value of both layer scales; None leaves them out.
         drop_path: rate of stochastic depth.
+        norm: in front of the attention: "batch", or "layer" in a node `norm` that stays.
 
     The other arguments are those of `Block`.
 
     Raises:
-        ValueError: channels that heads do not divide.
+        ValueError: channels that heads do not divide, another norm.
 
     Source: Vasu et al., FastViT, ICCV 2023; Vaswani et al., Attention Is All You Need,
     NeurIPS 2017.
 
     Example:
         >>> block = AttentionBlock(head_features=2)
-        >>> variables = block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["query_key_value"])
         ['y=conv1x1(norm(identity))']
     """
@@ -116,6 +118,7 @@ class AttentionBlock(Block):
     head_features: int = 32
     layer_scale: float | None = 1e-5
     drop_path: float = 0.0
+    norm: str = "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -123,14 +126,25 @@ class AttentionBlock(Block):
         features, depth = x.shape[-1], self.head_features
         if features % depth:
             raise ValueError(f"{features} channels are no multiple of head_features={depth}")
+        if self.norm not in ("batch", "layer"):
+            raise ValueError(f"norm is 'batch' or 'layer'; found {self.norm!r}")
+        y, mapped = x, KxK(1)
+        if self.norm == "layer":
+            y = nn.LayerNorm(
+                epsilon=1e-5,
+                use_fast_variance=False,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name="norm",
+            )(x)
         y = self.conv(
             "query_key_value",
             3 * features,
-            branches=(Sequence(Norm(Identity()), KxK(1), features=features),),
+            branches=(mapped if self.norm == "layer" else Sequence(Norm(Identity()), mapped),),
             norm=None,
             use_bias=False,
             kernel_init=_SMALL_NORMAL,
-        )(x, train)
+        )(y, train)
         heads = y.reshape(*y.shape[:-3], -1, 3, features // depth, depth)
         query, key, value = (heads[..., number, :, :] for number in range(3))
         weights = jnp.einsum(

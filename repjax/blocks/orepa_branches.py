@@ -8,8 +8,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 
-from repjax.blocks.repconv import Initializer
 from repjax.branches import Branch, Depthwise, Fixed, KxK, Pointwise, Scale, Sequence, Sum
 
 KAIMING = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
@@ -32,7 +32,7 @@ def linear_branches(
     Args:
         kernel_size: of the larger kernels.
         internal: channels between 1x1 and KxK, whose 1x1 is a difference to the identity.
-        kernel_init: initialiser of the kernels.
+        kernel_init: initializer of the kernels.
         pointwise: whether there is a 1x1 branch.
     """
     conv, one = KxK(kernel_size, kernel_init=kernel_init), Pointwise(kernel_init=kernel_init)

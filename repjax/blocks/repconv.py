@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from repjax.algebra.padding import Padding, padding_pairs, per_axis
+from repjax.blocks.fields import (
+    require_branches,
+    require_geometry,
+    require_outputs_on,
+    require_short,
+    require_whole,
+)
+from repjax.blocks.linen_scope import BranchNode, LinenScope, Settings
 from repjax.branches import (
     Branch,
     Geometry,
@@ -21,36 +29,19 @@ from repjax.branches import (
     KxK,
     Norm,
     Pointwise,
-    Request,
     Sum,
     equation,
     require_kernel,
 )
-
-Initializer = jax.nn.initializers.Initializer
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the arrays and norms of a block have in common."""
-
-    train: bool
-    momentum: float
-    axis_name: str | None
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
-    precision: lax.PrecisionLike
-    kernel_init: Initializer
-    bias_init: Initializer
-    scale_init: Initializer
-    norm_scale_init: Initializer
+from repjax.branches.children import require_outputs
+from repjax.branches.grammar import PREFIX, shown
 
 
 class RepConv(nn.Module):
     """A sum of branches when trained, one convolution when deployed.
 
     ``apply(variables, x)`` is inference; ``apply(variables, x, train=True,
-    mutable=["batch_stats"])`` normalises with the batch's statistics and updates the running
+    mutable=["batch_stats"])`` normalizes with the batch's statistics and updates the running
     ones. `repjax.fuse_params` turns its variables into those of ``deployed=True``. Data are
     (batch..., spatial..., channels), with any number of batch axes.
 
@@ -72,10 +63,10 @@ class RepConv(nn.Module):
         dtype: compute type; None promotes.
         param_dtype: type of the parameters.
         precision: of the convolutions, see `jax.lax.Precision`.
-        kernel_init: initialiser of kernels.
-        bias_init: initialiser of biases.
-        scale_init: initialiser of trained scales (`Scale`, layer scale).
-        norm_scale_init: initialiser of the norms' scales.
+        kernel_init: initializer of kernels.
+        bias_init: initializer of biases.
+        scale_init: initializer of trained scales (`Scale`, layer scale).
+        norm_scale_init: initializer of the norms' scales.
         deployed: be the single convolution, with parameters `kernel` and `bias`.
 
     Raises:
@@ -104,7 +95,7 @@ class RepConv(nn.Module):
     groups: int = 1
     use_bias: bool | None = None
     epsilon: float = 1e-5
-    momentum: float = 0.99
+    momentum: float = 0.9
     axis_name: str | None = None
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -120,7 +111,18 @@ class RepConv(nn.Module):
         return self.clone(deployed=True)
 
     def branch(self, in_features: int) -> Branch:
-        """The one branch, resolved, that this block is for that many input channels."""
+        """The one branch, resolved, that this block is for that many input channels.
+
+        Raises:
+            ValueError: fields that are not what they may be.
+        """
+        require_whole("features", self.features)
+        require_whole("dims", self.dims)
+        require_branches(self.branches)
+        channels = (in_features, self.features)
+        require_geometry(
+            self.strides, self.padding, self.dilation, self.groups, channels, self.dims
+        )
         strided = set(per_axis(self.strides, self.dims, "strides")) != {1}
         present = [
             branch
@@ -141,12 +143,17 @@ class RepConv(nn.Module):
         use_bias = self.norm is None if self.use_bias is None else self.use_bias
         total = total.resolve(self.dims, use_bias=use_bias)
         require_kernel(total)
+        require_outputs(total, in_features, self.features)
         return total
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., spatial..., channels)."""
         branch = self.branch(x.shape[-1])
+        geometry = self._geometry(branch)
+        size = [axis.last - axis.first + 1 for axis in branch.axes(self.dims)]
+        require_outputs_on(x, size, self.strides, self.padding, self.dilation)
+        self._require_names(branch)
         if self.dtype is not None:
             (x,) = promote_dtype(x, dtype=self.dtype)
         settings = Settings(
@@ -161,7 +168,6 @@ class RepConv(nn.Module):
             self.scale_init,
             self.norm_scale_init,
         )
-        geometry = self._geometry(branch)
         if self.deployed:
             fused = KxK(
                 tuple(axis.taps for axis in branch.axes(self.dims)),
@@ -170,8 +176,34 @@ class RepConv(nn.Module):
                 bias=branch.has_bias,
             )
             branch = fused.resolve(self.dims, use_bias=False)
-            return branch.apply(_LinenScope(self, settings), x, geometry)
-        return _Node(branch, settings, name=equation(branch))(x, geometry)
+            return branch.apply(LinenScope(self, settings), x, geometry)
+        return BranchNode(branch, settings, name=equation(branch))(x, geometry)
+
+    def _require_names(self, branch: Branch) -> None:
+        """Refuse a name too long for files, and variables of another form or block."""
+        name, where = equation(branch), "/".join(self.path) or type(self).__name__
+        if self.is_initializing():
+            require_short((*self.path, name), branch)
+            return
+        held = self.variables.get("params", {})
+        if ("kernel" if self.deployed else name) in held:
+            return
+        blocks = [key for key in held if key.startswith(PREFIX)]
+        if self.deployed and blocks:
+            raise ValueError(
+                f"{where}: a deployed block got multi-branch variables; give it "
+                "repjax.fuse_params(variables)"
+            )
+        if not self.deployed and "kernel" in held:
+            raise ValueError(
+                f"{where}: a multi-branch block got variables of the deploy form; "
+                "use its deploy twin, .deploy()"
+            )
+        if blocks:
+            raise ValueError(
+                f"{where}: this block is {name}, its variables are those of {shown(blocks[0])}; "
+                "names of older versions: repjax.rename_params(variables)"
+            )
 
     def _geometry(self, branch: Branch) -> Geometry:
         axes = branch.axes(self.dims)
@@ -189,89 +221,3 @@ class RepConv(nn.Module):
             features=self.features,
             border=((0, 0),) * self.dims,
         )
-
-
-class _Node(nn.Module):
-    """The node of one branch in the tree."""
-
-    branch_: Branch
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
-        return self.branch_.apply(_LinenScope(self, self.settings), x, geometry)
-
-
-class _Gathered(nn.Module):
-    """A node of which only the arrays are wanted."""
-
-    requests: Mapping[str, Any]
-    settings: Settings
-
-    @nn.compact
-    def __call__(self) -> dict[str, Any]:
-        return _LinenScope(self, self.settings).gather(self.requests)
-
-
-class _LinenScope:
-    """What a branch finds in a compact Linen module: see `repjax.branches.Scope`."""
-
-    def __init__(self, module: nn.Module, settings: Settings) -> None:
-        self.module = module
-        self.settings = settings
-        self.precision = settings.precision
-
-    def leaf(self, name: str, request: Request) -> jax.Array:
-        shape, dtype = request.shape, self.settings.param_dtype
-        leaf: jax.Array
-        if request.fixed:
-            assert request.init is not None
-            leaf = self.module.variable("fixed", name, request.init, None, shape, dtype).value
-            return leaf
-        initializers = {
-            "kernel": self.settings.kernel_init,
-            "bias": self.settings.bias_init,
-            "scale": self.settings.scale_init,
-        }
-        leaf = self.module.param(name, request.init or initializers[name], shape, dtype)
-        return leaf
-
-    def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: self.leaf(name, request)
-            if isinstance(request, Request)
-            else _Gathered(request, self.settings, name=name)()
-            for name, request in requests.items()
-        }
-
-    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
-        return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
-
-    def normalise(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
-        norm = nn.BatchNorm(
-            use_running_average=not self.settings.train,
-            momentum=self.settings.momentum,
-            epsilon=epsilon,
-            dtype=self.settings.dtype,
-            param_dtype=self.settings.param_dtype,
-            use_scale=scale,
-            use_bias=bias,
-            scale_init=scale_init or self.settings.norm_scale_init,
-            axis_name=self.settings.axis_name,
-            force_float32_reductions=jnp.dtype(self.settings.param_dtype) != jnp.float64,
-            name="norm",
-        )
-        y: jax.Array = norm(x, mask=mask if self.settings.train else None)
-        return y
-
-    def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
-        y: jax.Array = _Node(branch, self.settings, name=name)(x, geometry)
-        return y

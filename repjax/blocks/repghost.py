@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.block import Block
-from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
+from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Norm
 
 
@@ -31,9 +31,9 @@ class RepGhostModule(Block):
     Example:
         >>> import jax.numpy as jnp
         >>> module = RepGhostModule(4)
-        >>> variables = module.init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
-        >>> [list(node)[0] for node in variables["params"].values()]
-        ['y=norm(conv1x1)', 'y=norm(conv3x3)+norm(identity)']
+        >>> variables = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+        >>> {name: list(node)[0] for name, node in variables["params"].items()}
+        {'cheap': 'y=norm(conv3x3)+norm(identity)', 'primary': 'y=norm(conv1x1)'}
     """
 
     features: int
@@ -94,7 +94,7 @@ class RepGhostBottleneck(Block):
     Example:
         >>> import jax.numpy as jnp
         >>> block = RepGhostBottleneck(8, 6, strides=2, squeeze_excite=0.25)
-        >>> params = block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"]
+        >>> params = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"]
         >>> sorted(params)[:4]
         ['depthwise', 'ghost1', 'ghost2', 'shortcut_depthwise']
     """
@@ -116,8 +116,7 @@ class RepGhostBottleneck(Block):
             y = self._depthwise("depthwise", y, train)
         if self.squeeze_excite:
             width = rounded_width(self.hidden * self.squeeze_excite, 4)
-            gate = SqueezeExcite(width, gate=nn.hard_sigmoid, **self.types, name="squeeze_excite")
-            y = gate(y)
+            y = self.gate(width, gate=nn.hard_sigmoid)(y)
         y = self._ghost("ghost2", self.features, relu=False)(y, train)
         if self.strides == 1 and x.shape[-1] == self.features:
             return y + x if self.shortcut else y

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from repjax import algebra
+from repjax.algebra.dtypes import fold_dtype
 from repjax.blocks.block import Block, gelu, uniform
-from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
+from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import Branch, Identity, KxK, Norm, Sum
-from repjax.trees.register import register
+from repjax.trees.register import register_block
 
 NORM_LINEARS = "mean_of_norm_linears"
 _EPSILON = 1e-5
@@ -34,7 +35,7 @@ class RepVGGDW(Block):
     Source: Wang et al., RepViT, CVPR 2024.
 
     Example:
-        >>> variables = RepVGGDW().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(RepVGGDW().init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])
         ['y=norm(norm(conv3x3)+conv1x1[bias]+identity)']
     """
@@ -82,7 +83,7 @@ class RepViTBlock(Block):
 
     Example:
         >>> block = RepViTBlock(8, strides=2)
-        >>> sorted(block.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"])
+        >>> sorted(jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))["params"])
         ['channel_mixer1', 'channel_mixer2', 'depthwise', 'pointwise']
     """
 
@@ -116,7 +117,7 @@ class RepViTBlock(Block):
             )(x, train)
         if self.squeeze_excite:
             width = rounded_width(inputs * 0.25, 8, round_limit=0)
-            x = SqueezeExcite(width, **self.types, name="squeeze_excite")(x)
+            x = self.gate(width)(x)
         if self.strides != 1:
             x = self._pointwise("pointwise", self.features, x, train)
         y = self._pointwise("channel_mixer1", int(x.shape[-1] * self.ratio), x, train)
@@ -148,8 +149,9 @@ class NormLinears(Block):
     Example:
         >>> import repjax
         >>> head = NormLinears(10, heads=2)
-        >>> variables = head.init(jax.random.key(0), jnp.ones((1, 4)))
-        >>> jax.tree.map(jnp.shape, repjax.fuse_params(variables))
+        >>> variables = jax.eval_shape(head.init, jax.random.key(0), jnp.ones((1, 4)))
+        >>> deployed = jax.eval_shape(repjax.fuse_params, variables)
+        >>> jax.tree.map(jnp.shape, deployed)
         {'params': {'bias': (10,), 'kernel': (4, 10)}}
     """
 
@@ -188,16 +190,7 @@ class _NormLinear(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=_EPSILON,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            force_float32_reductions=jnp.dtype(self.param_dtype) != jnp.float64,
-            name="norm",
-        )
+        norm = self.batch_norm("norm", train, _EPSILON)
         return _linear(self, norm(x), self.features)
 
 
@@ -211,14 +204,43 @@ def _linear(module: Block, x: jax.Array, features: int) -> jax.Array:
     return y
 
 
-@register(NORM_LINEARS)
+def _folded(head: Mapping[str, Any]) -> algebra.Conv:
+    """Norm and linear layer of one head as one linear map."""
+    linear = algebra.Conv(head["kernel"], head["bias"])
+    return algebra.compose(_affine(head), linear)
+
+
+def _affine(head: Mapping[str, Any]) -> algebra.Conv:
+    vectors = (head["norm"][name] for name in ("mean", "var", "scale", "bias"))
+    return algebra.batch_norm(*vectors, epsilon=_EPSILON, dims=0)
+
+
 def _fold(subtree: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     """Kernel and bias of the mean of all heads."""
-    convs = []
-    for head in subtree.values():
-        vectors = (head["norm"][name] for name in ("mean", "var", "scale", "bias"))
-        norm = algebra.batch_norm(*vectors, epsilon=_EPSILON, dims=0)
-        convs.append(algebra.compose(norm, algebra.Conv(head["kernel"], head["bias"])))
+    convs = [_folded(head) for head in subtree.values()]
     mean = jax.tree.map(lambda leaf: leaf / len(convs), algebra.add(*convs))
-    mean = mean.astype(next(iter(subtree.values()))["kernel"].dtype)
+    stored = next(iter(subtree.values()))["kernel"].dtype
+    mean = mean.astype(jax.dtypes.canonicalize_dtype(stored))
     return mean.kernel, mean.bias
+
+
+def _unfold(kernel: jax.Array, bias: jax.Array, subtree: Mapping[str, Any]) -> dict[str, Any]:
+    """The linear layer of the first head takes what the others leave."""
+    name, *others = subtree
+    heads = [_folded(subtree[other]) for other in others]
+    norm = _affine(subtree[name])
+    wide = jnp.promote_types(fold_dtype(kernel.dtype, bias.dtype), norm.kernel.dtype)
+    rest_kernel, rest_bias = kernel.astype(wide) * len(subtree), bias.astype(wide) * len(subtree)
+    for head in heads:
+        assert head.bias is not None
+        rest_kernel, rest_bias = rest_kernel - head.kernel, rest_bias - head.bias
+    scale = norm.kernel.reshape(-1, 1)
+    if not isinstance(scale, jax.core.Tracer) and bool((scale == 0).any()):
+        raise algebra.NotFusableError(f"the scale of the norm of {name} is zero on some channels")
+    new = rest_kernel / scale
+    assert norm.bias is not None
+    with jax.default_matmul_precision("highest"):
+        return {name: {"kernel": new, "bias": rest_bias - norm.bias @ new}}
+
+
+register_block(NORM_LINEARS, _fold, _unfold)

@@ -18,7 +18,8 @@ class ResidualConv(RepConv):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> variables = ResidualConv(2).init(jax.random.key(0), jnp.ones((1, 9, 9, 2)))
+        >>> x = jnp.ones((1, 9, 9, 2))
+        >>> variables = jax.eval_shape(ResidualConv(2).init, jax.random.key(0), x)
         >>> list(variables["params"])
         ['y=conv3x3[bias]+conv1x1[bias]+identity']
     """

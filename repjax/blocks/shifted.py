@@ -7,12 +7,14 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from repjax import algebra
 from repjax.algebra import Conv, NotFusableError
+from repjax.algebra.dtypes import fold_dtype
 from repjax.blocks.repconv import RepConv
-from repjax.trees import fuse_params, register
+from repjax.trees import fuse_params, register_block, unfuse_params
 
 NODE = "shift_then_conv"
 
@@ -59,7 +61,6 @@ class _Shifted(nn.Module):
         return conv(x + bias, train)
 
 
-@register(NODE)
 def _fold(subtree: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     conv = Conv(**fuse_params(subtree["conv"]))
     if set(conv.kernel_size) != {1}:
@@ -70,3 +71,18 @@ def _fold(subtree: Mapping[str, Any]) -> tuple[jax.Array, jax.Array | None]:
     shift = algebra.channel_affine(shift=subtree["bias"], dims=conv.dims)
     folded = algebra.compose(shift, conv).astype(conv.kernel.dtype)
     return folded.kernel, folded.bias
+
+
+def _unfold(
+    kernel: jax.Array, bias: jax.Array | None, subtree: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The convolution takes the bias less what the shift makes of it."""
+    shift = jnp.asarray(subtree["bias"])
+    wide = fold_dtype(kernel.dtype, shift.dtype)
+    taps = kernel.reshape(-1, kernel.shape[-1]).astype(wide)
+    with jax.default_matmul_precision("highest"):
+        rest = (0 if bias is None else bias.astype(wide)) - shift.astype(wide) @ taps
+    return {"conv": unfuse_params({"kernel": kernel, "bias": rest}, subtree["conv"])}
+
+
+register_block(NODE, _fold, _unfold)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from repjax.blocks.fields import require_whole
+
 
 def rounded_width(channels: float, divisor: int, round_limit: float = 0.9) -> int:
     """The multiple of `divisor` nearest to a width, at least one; never under `round_limit`.
@@ -49,7 +51,7 @@ class SqueezeExcite(nn.Module):
 
     Example:
         >>> layer = SqueezeExcite(2)
-        >>> variables = layer.init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+        >>> variables = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> sorted(variables["params"])
         ['expand', 'reduce']
     """
@@ -66,6 +68,7 @@ class SqueezeExcite(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply to data (batch..., height, width, channels)."""
+        require_whole("hidden", self.hidden)
         pooled = self._window(x).mean(axis=(-3, -2))
         hidden = self.activation(self._dense("reduce", self.hidden)(pooled))
         gate = self.gate(self._dense("expand", x.shape[-1])(hidden))

@@ -6,13 +6,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.nn.initializers import Initializer
 
 from repjax.blocks.block import Block, gelu
 from repjax.blocks.drop_path import DropPath
 from repjax.blocks.grn import GlobalResponseNorm
-from repjax.blocks.repconv import Initializer
 from repjax.blocks.shifted import ShiftedConv
-from repjax.blocks.squeeze_excite import SqueezeExcite
 from repjax.branches import Branch, KxK, Norm, Scale, Sum
 
 # kernel size: (size, dilation) of each branch beside it
@@ -59,7 +58,7 @@ class DilatedReparamBlock(Block):
     Args:
         kernel_size: of the large kernel, one of `DILATED_BRANCHES`.
         epsilon: of the norms.
-        kernel_init: initialiser of the kernels.
+        kernel_init: initializer of the kernels.
 
     Raises:
         ValueError: no branches are published for that size.
@@ -107,7 +106,7 @@ class UniRepLKNetBlock(Block):
         layer_scale: its initial value; None or 0 leaves it out.
         drop_path: rate of stochastic depth.
         epsilon: of the batch norms.
-        kernel_init: initialiser of kernels.
+        kernel_init: initializer of kernels.
 
     Raises:
         ValueError: a kernel size that is neither 0, 3, 5 nor one with dilated branches.
@@ -142,7 +141,7 @@ class UniRepLKNetBlock(Block):
             name = "depthwise" if self.kernel_size in (3, 5) else "large_kernel"
             conv = self.conv(name, features, branches=(self._spatial(),), groups=features, **bare)
             y = conv(y, train)
-        y = SqueezeExcite(features // 4, name="squeeze_excite", **self.types)(y)
+        y = self.gate(features // 4)(y)
         y = nn.Dense(hidden, kernel_init=self.kernel_init, name="pointwise1", **self.types)(y)
         y = GlobalResponseNorm(
             use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype, name="response_norm"

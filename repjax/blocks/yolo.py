@@ -20,7 +20,8 @@ class YOLORepConv(RepVGGBlock, kw_only=True):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> variables = YOLORepConv(4).init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+        >>> x = jnp.ones((1, 8, 8, 2))
+        >>> variables = jax.eval_shape(YOLORepConv(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
         ['y=norm[epsilon=1e-3](conv3x3)+norm[epsilon=1e-3](conv1x1)']
     """

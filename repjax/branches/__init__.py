@@ -5,15 +5,18 @@ descriptions; a new family is a new description. Nothing here knows Flax: a bran
 `Scope` that its block provides.
 """
 
-from repjax.branches.around import Norm
-from repjax.branches.branch import Branch, Geometry, Leaf, Request, Scope
-from repjax.branches.combined import Sequence, Sum
+from repjax.branches.branch import Branch, Geometry, LeafShape, Request, Scope
 from repjax.branches.fixed import Fixed
 from repjax.branches.grammar import equation, parse, require_kernel
+from repjax.branches.identity import Identity
 from repjax.branches.kxk import Depthwise, KxK, Pointwise
+from repjax.branches.norm import Norm
 from repjax.branches.online import Online
-from repjax.branches.preserving import AveragePool, Identity
+from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
+from repjax.branches.sequence import Sequence
+from repjax.branches.shift import Shift
+from repjax.branches.sum import Sum
 
 __all__ = [
     "AveragePool",
@@ -23,7 +26,7 @@ __all__ = [
     "Geometry",
     "Identity",
     "KxK",
-    "Leaf",
+    "LeafShape",
     "Negate",
     "Norm",
     "Online",
@@ -32,6 +35,7 @@ __all__ = [
     "Scale",
     "Scope",
     "Sequence",
+    "Shift",
     "Sum",
     "equation",
     "parse",

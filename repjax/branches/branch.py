@@ -13,7 +13,7 @@ from repjax.algebra import Conv, NotFusableError
 from repjax.algebra.geometry import Axis
 
 Leaves = Mapping[str, Any]
-Path = tuple[str, ...]
+LeafPath = tuple[str, ...]
 Initializer = jax.nn.initializers.Initializer
 
 
@@ -46,7 +46,7 @@ class Request:
 
     Args:
         shape: of the array.
-        init: how it is initialised; None leaves it to the block.
+        init: how it is initialized; None leaves it to the block.
         fixed: whether it is never trained, and so no parameter.
     """
 
@@ -61,7 +61,7 @@ class Scope(Protocol):
     precision: Any
 
     def leaf(self, name: str, request: Request) -> jax.Array:
-        """The array of that name, created on initialisation."""
+        """The array of that name, created on initialization."""
 
     def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
         """Several leaves at once; a mapping inside stands for the node of that name."""
@@ -69,7 +69,7 @@ class Scope(Protocol):
     def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
         """Arrays in the compute type."""
 
-    def normalise(
+    def normalize(
         self,
         x: jax.Array,
         epsilon: float,
@@ -85,7 +85,7 @@ class Scope(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaf:
+class LeafShape:
     """What is expected of one array of a branch: a kernel of that size, or one per channel."""
 
     kernel_size: tuple[int, ...] | None = None
@@ -143,8 +143,8 @@ class Branch(abc.ABC):
         """The taps of its fold, in unit geometry."""
 
     @abc.abstractmethod
-    def leaves(self) -> dict[Path, Leaf]:
-        """Path of each of its arrays, and what is expected there."""
+    def leaves(self) -> dict[LeafPath, LeafShape]:
+        """LeafPath of each of its arrays, and what is expected there."""
 
     @abc.abstractmethod
     def inputs(self, leaves: Leaves, groups: int) -> int | None:
@@ -152,9 +152,17 @@ class Branch(abc.ABC):
 
     @abc.abstractmethod
     def channels(
-        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[LeafPath, str]]
     ) -> int:
         """Output channels, collecting where shapes do not fit `inputs` channels and groups."""
+
+    @abc.abstractmethod
+    def outputs(self, inputs: int, features: int) -> int:
+        """Output channels in a block of that many input channels that asks for `features`.
+
+        Raises:
+            ValueError: parts of a sum disagree.
+        """
 
     @abc.abstractmethod
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
@@ -171,7 +179,7 @@ class Branch(abc.ABC):
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """New values of the leaves that must change for it to fold to `target`.
 
-        A target without a bias leaves the bias as it is.
+        A target without a bias asks for the kernel alone; the caller then corrects its bias.
 
         Raises:
             NotFusableError: no such leaves exist.

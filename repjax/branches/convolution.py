@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
+from repjax.algebra.padding import per_axis
 from repjax.branches.branch import (
     Branch,
     Geometry,
     Initializer,
-    Leaf,
+    LeafPath,
+    LeafShape,
     Leaves,
-    Path,
     Request,
     Scope,
     get,
@@ -89,17 +91,17 @@ class Convolution(Branch):
             for size, tap, step in zip(self._size, self._tap, self._dilation, strict=True)
         )
 
-    def leaves(self) -> dict[Path, Leaf]:
+    def leaves(self) -> dict[LeafPath, LeafShape]:
         """A kernel, and a bias where it has one."""
-        leaves: dict[Path, Leaf] = {(self.array,): Leaf(self._size)}
-        return leaves | {("bias",): Leaf()} if self.has_bias else leaves
+        leaves: dict[LeafPath, LeafShape] = {(self.array,): LeafShape(self._size)}
+        return leaves | {("bias",): LeafShape()} if self.has_bias else leaves
 
     def inputs(self, leaves: Leaves, groups: int) -> int | None:
         """As many as the kernel reads in all groups."""
         return int(get(leaves, self.array).shape[-2]) * groups
 
     def channels(
-        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
+        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[LeafPath, str]]
     ) -> int:
         """Output channels of the kernel."""
         *_, found, features = get(leaves, self.array).shape
@@ -119,6 +121,10 @@ class Convolution(Branch):
                 (("bias",), f"has shape {get(leaves, 'bias').shape}, expected ({features},)")
             )
         return int(features)
+
+    def outputs(self, inputs: int, features: int) -> int:
+        """As many as asked for, unless its kernel decides."""
+        return self._features(inputs, features)
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """One convolution."""
@@ -147,6 +153,24 @@ class Convolution(Branch):
             dilation=self._dilation,
             groups=groups,
         )
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; truth values are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def axis_numbers(value: Any, dims: int, name: str) -> tuple[int, ...]:
+    """One whole number per spatial axis, from one or a sequence of them.
+
+    Raises:
+        ValueError: something else, or another number of axes.
+    """
+    entries = [value] if is_whole(value) else value
+    sequence = isinstance(entries, Sequence | np.ndarray) and not isinstance(entries, str)
+    if not sequence or not all(is_whole(entry) for entry in entries):
+        raise ValueError(f"{name} is a whole number, or one per axis; found {value!r}")
+    return per_axis(value, dims, name)
 
 
 def default_tap(size: Sequence[int]) -> tuple[int, ...]:

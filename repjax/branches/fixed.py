@@ -1,6 +1,6 @@
 """Kernels that are never trained: edge masks, cosines, means, identities.
 
-Their values lie in the collection `fixed`, beside `params`, so that no optimiser sees them
+Their values lie in the collection `fixed`, beside `params`, so that no optimizer sees them
 and a checkpoint of another framework can bring its own.
 """
 
@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.algebra.padding import per_axis
 from repjax.branches.branch import Leaves, Request, get
-from repjax.branches.convolution import Convolution, Sizes
+from repjax.branches.convolution import Convolution, Sizes, axis_numbers
 
 Pattern = Callable[[tuple[int, ...]], Any]
 
@@ -58,7 +57,7 @@ class Fixed(Convolution):
         """This branch with every default written out."""
         if self.pattern not in PATTERNS:
             raise ValueError(f"fixed pattern {self.pattern!r}, expected one of {sorted(PATTERNS)}")
-        size = per_axis(self.kernel_size, dims, "kernel_size")
+        size = axis_numbers(self.kernel_size, dims, "kernel_size")
         fitting = {"eye": set(size) == {1}, "mean": True, "cosine": dims == 2}
         if not fitting.get(self.pattern, size == (3, 3)):
             raise ValueError(f"fixed pattern {self.pattern!r} does not exist with size {size}")

@@ -10,17 +10,20 @@ safetensors) and module and fold cannot disagree::
     y=norm(norm(conv3x3)+conv1x1+identity)                 batch norm after the sum
     y=norm(conv3x3)+norm(conv3x3(norm(conv1x1)))           pointwise, then 3x3
     y=conv3x3[bias]+scale[bias](sobelx3x3(conv1x1[bias]))  an edge mask, scaled
+    y=norm(conv1x1(shift(identity)))                       a bias before a pointwise one
 
 In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
 
     equation  = "y=" sum
     sum       = ["-"] term { ("+" | "-") term }
-    term      = [count "*"] branch                          count equal neighbours
+    term      = [count "*"] branch                          count equal neighbors
     branch    = "identity"
               | kernel size attributes [ "(" sum ")" ]      of the input, or of the sum
               | "norm" attributes "(" sum ")"
               | "scale" attributes "(" sum ")"
+              | "shift" "(" sum ")"
               | "(" sum ")" [ "(" sum ")" ]                 the first sum of the second
+              | "orepa" size attributes [ "(" sum ")" ]     OREPA's set, see `short`
     kernel    = "conv" | "depthwise" | "average"
               | "sobelx" | "sobely" | "laplacian"           never trained: see `fixed`
               | "cosine" | "mean" | "eye"
@@ -30,12 +33,18 @@ In full, ``{}`` meaning any number of times and ``[]`` in quotes being literal::
 Attributes stand only where they are not the default: ``bias``, ``dilation=2``, ``tap=1``
 (the tap that meets the identity, where it is not ``(size-1)//2``) of a convolution and of a
 depthwise one, which has ``multiplier=8`` too, ``tap`` of a pool, ``bias`` of a scale,
-``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm.
+``epsilon=1e-3`` (default 1e-5), ``scale=no``, ``bias=no`` of a norm, ``pointwise=no`` of
+OREPA's set.
 
 Below the equation each branch of a sum has a node named by its kind and size (``conv3x3``,
 ``conv3x3_dilation2``, ``identity``, ``conv1x1_conv3x3`` for a chain), numbered where names
 are equal (``conv3x3_0``); it holds ``kernel``, ``bias``, ``scale``, ``mask`` (of a kernel
 never trained, in the collection `fixed`) and a node ``norm``.
+
+Names are a file format: a name that one version wrote is read by every later one. Before
+there were short words (`repjax.branches.short`) sets were written out; `parse` reads both.
+The whole path of an array, joined by dots, has at most 240 characters, so that stores with a
+file per array work; a block whose paths would be longer is refused when it is created.
 """
 
 from __future__ import annotations
@@ -43,16 +52,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from repjax.branches.around import Norm
 from repjax.branches.branch import Branch
-from repjax.branches.combined import Sequence, Sum
 from repjax.branches.fixed import PATTERNS, Fixed
+from repjax.branches.identity import Identity
 from repjax.branches.kxk import Depthwise, KxK
-from repjax.branches.preserving import AveragePool, Identity
+from repjax.branches.norm import Norm
+from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
+from repjax.branches.sequence import Sequence
+from repjax.branches.shift import Shift
+from repjax.branches.short import written_out
+from repjax.branches.sum import Sum
 
 PREFIX = "y="
-_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale")
+MOST_BRANCHES, MOST_NESTED = 1000, 60
+_KINDS = ("conv", "depthwise", "average", *PATTERNS, "norm", "scale", "shift", "orepa")
 
 
 def equation(branch: Branch) -> str:
@@ -94,21 +108,28 @@ def parse(name: str) -> Branch:
         'norm(conv3x3)'
     """
     if not name.startswith(PREFIX):
-        raise ValueError(f"{name!r} does not begin with {PREFIX!r}")
+        raise ValueError(f"{shown(name)} does not begin with {PREFIX!r}")
     reader = _Reader(name)
     branch = reader.sum()
     reader.end()
     dims = {inner.dims for inner in branch.walk() if inner.dims is not None}
     if len(dims) > 1:
-        raise ValueError(f"{name!r}: expected one number of spatial axes, found {sorted(dims)}")
+        raise ValueError(
+            f"{shown(name)}: expected one number of spatial axes, found {sorted(dims)}"
+        )
     try:
         branch = branch.resolve(dims.pop() if dims else 0, use_bias=False)
         require_kernel(branch)
     except ValueError as error:
-        raise ValueError(f"{name!r}: {error}") from error
-    if equation(branch) != name:
-        raise ValueError(f"{name!r} is not in its normal form {equation(branch)!r}")
+        raise ValueError(f"{shown(name)}: {error}") from error
+    if name not in (equation(branch), written_out(equation(branch))):
+        raise ValueError(f"{shown(name)} is not in its normal form {equation(branch)!r}")
     return branch
+
+
+def shown(name: str) -> str:
+    """A name as messages write it: quoted, and cut where it is long."""
+    return repr(name if len(name) <= 120 else f"{name[:90]}...{name[-20:]}")
 
 
 class _Reader:
@@ -117,6 +138,11 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.place = len(PREFIX)
+        self.depth = 0
+
+    def require(self, condition: bool, words: str) -> None:
+        if not condition:
+            raise ValueError(f"{shown(self.text)}: {words}, up to character {self.place}")
 
     def take(self, pattern: str) -> re.Match[str] | None:
         """Read on if the text goes on like this."""
@@ -128,7 +154,7 @@ class _Reader:
     def expect(self, pattern: str, words: str) -> re.Match[str]:
         match = self.take(pattern)
         if match is None:
-            raise ValueError(f"{self.text!r}: expected {words} at character {self.place}")
+            raise ValueError(f"{shown(self.text)}: expected {words} at character {self.place}")
         return match
 
     def end(self) -> None:
@@ -136,13 +162,20 @@ class _Reader:
 
     def sum(self) -> Branch:
         terms: list[Branch] = []
+        parts = 0
+        self.depth += 1
+        self.require(self.depth <= MOST_NESTED, f"sums nested more than {MOST_NESTED} deep")
         sign = self.take("-")
         while True:
             count = self.take(r"(\d+)\*")
             branch = self.branch()
-            terms += [Negate(branch) if sign else branch] * int(count[1] if count else 1)
+            copies = int(count[1][:9]) if count else 1
+            parts += copies * sum(1 for _ in branch.walk())
+            self.require(parts <= MOST_BRANCHES, f"more than {MOST_BRANCHES} branches")
+            terms += [Negate(branch) if sign else branch] * copies
             operator = self.take(r"[+-]")
             if operator is None:
+                self.depth -= 1
                 return terms[0] if len(terms) == 1 else Sum(tuple(terms))
             sign = operator if operator[0] == "-" else None
 
@@ -152,12 +185,17 @@ class _Reader:
         if self.take(r"\("):
             return self.applied(self.close(self.sum()))
         kind = self.expect(f"({'|'.join(_KINDS)})", "a branch")[1]
-        if kind not in ("norm", "scale"):
+        if kind == "orepa":
+            return self.applied(self.short())
+        if kind not in ("norm", "scale", "shift"):
             size = self.numbers(self.expect(r"\d+(x\d+)*", "a size")[0])
             return self.applied(self.kernel(kind, size))
-        flags = self.attributes(*(("bias",) if kind == "scale" else ("epsilon", "scale", "bias")))
+        known = {"norm": ("epsilon", "scale", "bias"), "scale": ("bias",), "shift": ()}
+        flags = self.attributes(*known[kind])
         self.expect(r"\(", "'('")
         inner = self.close(self.sum())
+        if kind == "shift":
+            return Shift(inner)
         if kind == "scale":
             return Scale(inner, bias="bias" in flags)
         epsilon = self.number(flags.pop("epsilon", "1e-5"))
@@ -186,6 +224,13 @@ class _Reader:
         multiplier = self.numbers(flags.get("multiplier", "1"))[0]
         return Depthwise(size, multiplier, bias="bias" in flags, **wide)
 
+    def short(self) -> Branch:
+        size = self.expect(r"\d+x\d+", "a size of two axes")[0]
+        pointwise = self.attributes("pointwise").get("pointwise")
+        suffix = "" if pointwise is None else "[pointwise=no]"
+        self.require(pointwise in (None, "no"), "pointwise=no is the one attribute of orepa")
+        return _Reader(written_out(f"{PREFIX}orepa{size}{suffix}")).sum()
+
     def pool(self, size: tuple[int, ...]) -> AveragePool:
         flags = self.attributes("tap")
         return AveragePool(size, self.per_axis(flags["tap"], len(size)) if flags else None)
@@ -197,14 +242,16 @@ class _Reader:
         while True:
             match = self.expect(r"([a-z]+)(?:=([0-9a-z-]+))?", "an attribute")
             if match[1] not in known or match[1] in found:
-                raise ValueError(f"{self.text!r}: attribute {match[1]!r}, expected one of {known}")
+                raise ValueError(
+                    f"{shown(self.text)}: attribute {match[1]!r}, expected one of {known}"
+                )
             found[match[1]] = match[2] or ""
             if self.expect(r"[\],]", "',' or ']'")[0] == "]":
                 return found
 
     def numbers(self, text: str) -> tuple[int, ...]:
         if not re.fullmatch(r"\d+(x\d+)*", text):
-            raise ValueError(f"{self.text!r}: expected numbers like 3 or 3x3, found {text!r}")
+            raise ValueError(f"{shown(self.text)}: expected numbers like 3 or 3x3, found {text!r}")
         return tuple(int(number) for number in text.split("x"))
 
     def per_axis(self, text: str, dims: int) -> Any:
@@ -215,4 +262,4 @@ class _Reader:
         try:
             return float(text)
         except ValueError:
-            raise ValueError(f"{self.text!r}: epsilon is no number: {text!r}") from None
+            raise ValueError(f"{shown(self.text)}: epsilon is no number: {text!r}") from None

@@ -7,9 +7,15 @@ from typing import Any
 
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
-from repjax.algebra.padding import per_axis
 from repjax.branches.branch import Initializer, Leaves, get
-from repjax.branches.convolution import Convolution, Sizes, default_tap, require_taps
+from repjax.branches.convolution import (
+    Convolution,
+    Sizes,
+    axis_numbers,
+    default_tap,
+    is_whole,
+    require_taps,
+)
 
 
 class _Trained(Convolution):
@@ -21,10 +27,10 @@ class _Trained(Convolution):
     bias: bool | None
 
     def _defaults(self, dims: int, use_bias: bool) -> dict[str, Any]:
-        size = per_axis(self.kernel_size, dims, "kernel_size")
-        tap = default_tap(size) if self.tap is None else per_axis(self.tap, dims, "tap")
+        size = axis_numbers(self.kernel_size, dims, "kernel_size")
+        tap = default_tap(size) if self.tap is None else axis_numbers(self.tap, dims, "tap")
         require_taps(size, tap)
-        dilation = per_axis(self.dilation, dims, "dilation")
+        dilation = axis_numbers(self.dilation, dims, "dilation")
         if min(dilation, default=1) < 1:
             raise ValueError(f"dilation {dilation}, expected at least 1 on every axis")
         return {
@@ -63,10 +69,10 @@ class KxK(_Trained):
         kernel_size: taps, one number for all axes or one per axis.
         dilation: distance between its taps, in taps of the block.
         tap: the tap that meets the identity, per axis; ``(size - 1) // 2`` by default, the
-            centre of an odd size.
+            center of an odd size.
         bias: whether it has one; None leaves it to the block's `use_bias`.
-        kernel_init: initialiser of its kernel; None leaves it to the block.
-        bias_init: initialiser of its bias; None leaves it to the block.
+        kernel_init: initializer of its kernel; None leaves it to the block.
+        bias_init: initializer of its bias; None leaves it to the block.
 
     Source: Ding et al., RepVGG, CVPR 2021; asymmetric: Ding et al., ACNet, ICCV 2019;
     dilated: Ding et al., UniRepLKNet, CVPR 2024.
@@ -109,8 +115,8 @@ class Pointwise(KxK):
 
     Args:
         bias: whether it has one; None leaves it to the block's `use_bias`.
-        kernel_init: initialiser of its kernel; None leaves it to the block.
-        bias_init: initialiser of its bias; None leaves it to the block.
+        kernel_init: initializer of its kernel; None leaves it to the block.
+        bias_init: initializer of its bias; None leaves it to the block.
 
     Source: Ding et al., RepVGG, CVPR 2021.
 
@@ -162,8 +168,8 @@ class Depthwise(_Trained):
 
     def resolve(self, dims: int, *, use_bias: bool) -> Depthwise:
         """This branch with every default written out."""
-        if self.multiplier < 1:
-            raise ValueError(f"a multiplier is at least 1; found {self.multiplier}")
+        if not is_whole(self.multiplier) or self.multiplier < 1:
+            raise ValueError(f"multiplier is a whole number, at least 1; found {self.multiplier}")
         return dataclasses.replace(self, **self._defaults(dims, use_bias))
 
     def _attributes(self) -> list[str]:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from repjax.algebra import Conv
 from repjax.algebra.dtypes import common_dtype
-from repjax.branches.around import Around, Norm
 from repjax.branches.branch import (
     Branch,
     Geometry,
@@ -21,10 +20,12 @@ from repjax.branches.branch import (
     Scope,
     placed,
 )
+from repjax.branches.norm import Norm
+from repjax.branches.wrapper import Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class Online(Around):
+class Online(Wrapper):
     """A branch without norms that runs as one convolution while it is trained.
 
     Its kernels are merged in every step, and gradients flow through the merge, so that
@@ -106,7 +107,7 @@ class _Asking:
         dtype = common_dtype(*(array.dtype for array in arrays if array is not None))
         return tuple(None if array is None else array.astype(dtype) for array in arrays)
 
-    def normalise(
+    def normalize(
         self,
         x: jax.Array,
         epsilon: float,

@@ -11,28 +11,28 @@ import jax.numpy as jnp
 from repjax import algebra
 from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
-from repjax.branches.around import Around, function, require_nonzero, shifted
 from repjax.branches.branch import (
     Branch,
     Geometry,
     Initializer,
-    Leaf,
+    LeafPath,
+    LeafShape,
     Leaves,
-    Path,
     Request,
     Scope,
 )
+from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted, updated
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale(Around):
+class Scale(Wrapper):
     """A trained scale per channel after a branch (layer scale), and a trained shift on request.
 
     Args:
         branch: what is scaled.
         bias: whether a trained bias is added to the scaled branch.
-        scale_init: initialiser of the scale; None leaves it to the block.
-        bias_init: initialiser of the bias; None leaves it to the block.
+        scale_init: initializer of the scale; None leaves it to the block.
+        bias_init: initializer of the bias; None leaves it to the block.
 
     Source: Touvron et al., CaiT, ICCV 2021.
 
@@ -65,10 +65,10 @@ class Scale(Around):
         """Whether it or the branch inside has one."""
         return self.bias or self.branch.has_bias
 
-    def leaves(self) -> dict[Path, Leaf]:
+    def leaves(self) -> dict[LeafPath, LeafShape]:
         """Those of the branch, `scale`, and `bias` where it has one."""
-        own: dict[Path, Leaf] = {("scale",): Leaf()}
-        return self.branch.leaves() | own | ({("bias",): Leaf()} if self.bias else {})
+        own: dict[LeafPath, LeafShape] = {("scale",): LeafShape()}
+        return self.branch.leaves() | own | ({("bias",): LeafShape()} if self.bias else {})
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The branch, times its scale, plus its bias."""
@@ -96,19 +96,18 @@ class Scale(Around):
         factor = leaves["scale"].astype(target.kernel.dtype)
         require_nonzero(factor, self)
         bias = target.bias
-        own = {}
-        if bias is not None and self.bias:
-            now = self.fold(leaves, inputs, groups, target.dims).bias
-            own = {"bias": shifted(leaves["bias"], bias, now)}
-            bias = None
-        elif bias is not None:
-            bias = bias / factor
-        inner = target.replace(kernel=target.kernel / factor, bias=bias)
-        return {**self.branch.absorb(inner, leaves, inputs, groups), **own}
+        kept = bias is not None and self.bias
+        inner_bias = None if bias is None or kept else bias / factor
+        inner = target.replace(kernel=target.kernel / factor, bias=inner_bias)
+        new = self.branch.absorb(inner, leaves, inputs, groups)
+        if not kept:
+            return new
+        now = self.fold(updated(leaves, new), inputs, groups, target.dims).bias
+        return {**new, "bias": shifted(leaves["bias"], bias, now)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Negate(Around):
+class Negate(Wrapper):
     """Minus a branch.
 
     Example:

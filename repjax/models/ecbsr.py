@@ -43,13 +43,14 @@ class ECBSR(Block):
     """Blocks at the low resolution, the input added, and pixels in place of channels.
 
     ``y = pixel_shuffle(blocks(x) + x)``, where x is repeated to the ``scale**2`` pixels of
-    each colour, so that the blocks learn what nearest-neighbour interpolation lacks. Blocks
+    each color, so that the blocks learn what nearest-neighbor interpolation lacks. Blocks
     are `block0`, `block1`, ...; the last one has no activation.
 
     Args:
         config: sizes; `CONFIGS` has the published ones.
-        in_channels: colours; the published networks take the luma channel alone.
-        momentum, axis_name, dtype, param_dtype, precision, deployed: see `Block`.
+        in_channels: colors; the published networks take the luma channel alone.
+
+    The other arguments are those of `Block`.
 
     Source: Zhang et al., Edge-oriented Convolution Block for Real-time Super Resolution on
     Mobile Devices, ACM MM 2021.
@@ -57,8 +58,8 @@ class ECBSR(Block):
     Example:
         >>> model = ECBSR(CONFIGS["ecbsr_m4c8_x2"])
         >>> image = jnp.ones((1, 6, 8, 1))
-        >>> variables = model.init(jax.random.key(0), image)
-        >>> model.apply(variables, image).shape
+        >>> y, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+        >>> y.shape
         (1, 12, 16, 1)
     """
 
@@ -67,7 +68,7 @@ class ECBSR(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Apply to images (batch..., height, width, colours)."""
+        """Apply to images (batch..., height, width, colors)."""
         if x.ndim < 3 or x.shape[-1] != self.in_channels:
             raise ValueError(
                 f"this network takes (batch..., height, width, {self.in_channels}), found "
@@ -92,14 +93,14 @@ class ECBSR(Block):
 
 
 def pixel_shuffle(x: jax.Array, scale: int) -> jax.Array:
-    """Channels (colour, row, column) become rows and columns of a finer image.
+    """Channels (color, row, column) become rows and columns of a finer image.
 
     Args:
-        x: (batch..., height, width, colours * scale * scale).
+        x: (batch..., height, width, colors * scale * scale).
         scale: pixels per pixel, along each axis.
 
     Returns:
-        (batch..., height * scale, width * scale, colours).
+        (batch..., height * scale, width * scale, colors).
 
     Example:
         >>> pixel_shuffle(jnp.arange(4.0).reshape(1, 1, 4), 2)[..., 0]

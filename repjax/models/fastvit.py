@@ -12,10 +12,10 @@ from repjax.blocks.block import gelu
 from repjax.blocks.fastvit import PatchEmbed, RepCPE
 from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
-from repjax.blocks.squeeze_excite import rounded_width
-from repjax.models.initialisers import small_normal
+from repjax.models.initializers import small_normal
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, drop_path_rates, gate_width, require_stages
 
 PREPROCESSING = Preprocessing(input_size=(256, 256), crop=0.9, interpolation="bicubic")
 
@@ -39,6 +39,7 @@ class FastViTConfig:
         patch_squeeze_excite: whether there is a gate in them, per stage.
         patch_activation: whether there is a GELU in them; the published networks have none.
         stem_scale: whether the blocks of the stem have 1x1 branches.
+        attention_norm: "batch", which folds, or "layer", which stays; in front of attention.
         layer_scale: initial value of all layer scales; None leaves them out.
         head_features: channels of each head of the attention.
         head_ratio: channels of the last convolution per channel of the last stage.
@@ -60,12 +61,17 @@ class FastViTConfig:
     patch_squeeze_excite: tuple[bool, ...] = (False,) * 4
     patch_activation: bool = False
     stem_scale: bool = True
+    attention_norm: str = "batch"
     layer_scale: float | None = 1e-5
     head_features: int = 32
     head_ratio: float = 2.0
     squeeze_excite_divisor: int = 0
     drop_path: float = 0.0
     preprocessing: Preprocessing = PREPROCESSING
+
+    def __post_init__(self) -> None:
+        per_stage = ("ratios", "token_mixers", "position_kernels", "downsamples")
+        require_stages(self, *per_stage, "patch_squeeze_excite")
 
     def downsampled(self, stage: int) -> bool:
         """Whether the stage of that number, from 0, begins with a patch embedding."""
@@ -80,12 +86,11 @@ class FastViTConfig:
     @property
     def squeeze_excite(self) -> int:
         """Hidden channels of its gate."""
-        hidden, divisor = self.head_width / 16, self.squeeze_excite_divisor
-        return rounded_width(hidden, divisor, round_limit=0) if divisor else int(hidden)
+        return gate_width(self.head_width / 16, self.squeeze_excite_divisor)
 
 
 class FastViT(Network):
-    """FastViT: stem, four stages, a last depthwise convolution with a gate, mean, linear head.
+    """FastViT: stem, stages, a last depthwise convolution with a gate, mean, linear head.
 
     Raises:
         ValueError: a token mixer that is neither "repmixer" nor "attention".
@@ -117,30 +122,17 @@ class FastViT(Network):
         x = self._mobileone("stem1", width, **second)(x, train)
         x = self._mobileone("stem2", width, kernel_size=1)(x, train)
         outputs = []
-        total, done = sum(config.depths), 0
-        for stage, depth in enumerate(config.depths):
+        for stage, rates in enumerate(drop_path_rates(config.drop_path, config.depths)):
             x = self._enter(stage, x, train)
-            for index in range(depth):
-                drop_path = config.drop_path * done / max(total - 1, 1)
-                x = self._block(stage, index, drop_path)(x, train)
-                done += 1
+            for index, rate in enumerate(rates):
+                x = self._block(stage, index, rate)(x, train)
             outputs.append(x)
         if features:
             return tuple(outputs)
         x = self._mobileone(
             "last", config.head_width, groups=x.shape[-1], squeeze_excite=config.squeeze_excite
         )(x, train)
-        precision: Any = self.precision
-        head = nn.Dense(
-            self.num_classes,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=precision,
-            kernel_init=small_normal,
-            name="head",
-        )
-        logits: jax.Array = head(x.mean(axis=(-3, -2)))
-        return logits
+        return self.linear_head(x.mean(axis=(-3, -2)), small_normal, nn.initializers.zeros_init())
 
     def _mobileone(self, name: str, width: int, **fields: Any) -> MobileOneBlock:
         return MobileOneBlock(
@@ -181,7 +173,9 @@ class FastViT(Network):
         if config.token_mixers[stage] == "repmixer":
             return RepMixerBlock(config.mixer_kernel, **fields)
         if config.token_mixers[stage] == "attention":
-            return AttentionBlock(head_features=config.head_features, **fields)
+            return AttentionBlock(
+                head_features=config.head_features, norm=config.attention_norm, **fields
+            )
         raise ValueError(
             f"token mixer of stage {stage + 1}: found {config.token_mixers[stage]!r}, expected "
             "'repmixer' or 'attention'"
@@ -193,6 +187,7 @@ _ATTENTIVE = FastViTConfig(
     token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
     position_kernels=(None, None, None, 7),
 )
+# As the authors published it. timm has another crop (0.9) and layer scales that begin at 1e-5.
 _DEEP = dataclasses.replace(
     _ATTENTIVE,
     depths=(6, 6, 18, 6),
@@ -200,14 +195,50 @@ _DEEP = dataclasses.replace(
     preprocessing=dataclasses.replace(PREPROCESSING, crop=0.95),
 )
 
+_CLIP = dataclasses.replace(
+    _ATTENTIVE,
+    ratios=(3, 3, 3, 3),
+    patch_squeeze_excite=(False, False, True, True),
+    patch_activation=True,
+    preprocessing=dataclasses.replace(
+        PREPROCESSING, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), crop=0.95
+    ),
+)
+_LARGE_CLIP = FastViTConfig(
+    depths=(2, 12, 24, 4, 2),
+    widths=doubled_widths(96, 5),
+    ratios=(4,) * 5,
+    token_mixers=("repmixer", "repmixer", "repmixer", "attention", "attention"),
+    position_kernels=(None, None, None, 7, 7),
+    downsamples=(False, True, True, True, True),
+    patch_squeeze_excite=(False,) * 5,
+    patch_activation=True,
+    stem_scale=False,
+    attention_norm="layer",
+    preprocessing=dataclasses.replace(
+        PREPROCESSING,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        crop=0.95,
+    ),
+)
+
 CONFIGS = {
-    "fastvit_t8": dataclasses.replace(_TINY, depths=(2, 2, 4, 2), widths=(48, 96, 192, 384)),
+    "fastvit_t8": dataclasses.replace(_TINY, depths=(2, 2, 4, 2), widths=doubled_widths(48)),
     "fastvit_t12": _TINY,
     "fastvit_s12": FastViTConfig(),
     "fastvit_sa12": _ATTENTIVE,
     "fastvit_sa24": dataclasses.replace(_ATTENTIVE, depths=(4, 4, 12, 4)),
     "fastvit_sa36": _DEEP,
-    "fastvit_ma36": dataclasses.replace(_DEEP, widths=(76, 152, 304, 608)),
+    "fastvit_ma36": dataclasses.replace(_DEEP, widths=doubled_widths(76)),
+    # the image towers of MobileCLIP: 512 outputs, the last two 768
+    "fastvit_mci0": dataclasses.replace(_CLIP, depths=(2, 6, 10, 2)),
+    "fastvit_mci1": dataclasses.replace(_CLIP, depths=(4, 12, 20, 4)),
+    "fastvit_mci2": dataclasses.replace(_CLIP, depths=(4, 12, 24, 4), widths=doubled_widths(80)),
+    "fastvit_mci3": _LARGE_CLIP,
+    "fastvit_mci4": dataclasses.replace(
+        _LARGE_CLIP, depths=(2, 12, 24, 4, 4), widths=doubled_widths(128, 5)
+    ),
 }
 
 for _name, _sizes in CONFIGS.items():

@@ -9,12 +9,10 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.mobileone import MobileOneBlock
-from repjax.blocks.squeeze_excite import rounded_width
-from repjax.models.initialisers import uniform_kernel
+from repjax.models.initializers import uniform_kernel
 from repjax.models.network import IMAGENET, Network, Preprocessing
 from repjax.models.registry import register_model
-
-BASE_WIDTHS = (64, 128, 256, 512)
+from repjax.models.sizes import gate_width, require_stages, widths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +42,8 @@ class MobileOneConfig:
     squeeze_excite_divisor: int = 0
     preprocessing: Preprocessing = IMAGENET
 
-    def hidden(self, width: float) -> int:
-        """Hidden channels of a squeeze-excite, from their wanted number; 0 stays 0."""
-        if not width or not self.squeeze_excite_divisor:
-            return int(width)
-        return rounded_width(width, self.squeeze_excite_divisor, round_limit=0.0)
+    def __post_init__(self) -> None:
+        require_stages(self, "squeeze_excite_blocks")
 
 
 class MobileOne(Network):
@@ -75,7 +70,7 @@ class MobileOne(Network):
         """Images (batch..., height, width, channels) to logits, or to the stages' outputs."""
         self.check(x)
         config = self.config
-        size = config.kernel_size
+        size, divisor = config.kernel_size, config.squeeze_excite_divisor
 
         def block(name: str, width: int, size: int, **more: Any) -> MobileOneBlock:
             return MobileOneBlock(
@@ -97,36 +92,28 @@ class MobileOne(Network):
                     strides=1 if index else 2,
                     groups=inputs,
                     copies=config.copies,
-                    squeeze_excite=config.hidden(inputs * fraction),
+                    squeeze_excite=gate_width(inputs * fraction, divisor),
                 )(x, train)
                 x = block(
                     f"stage{stage}_block{index}_pointwise",
                     width,
                     1,
                     copies=config.copies,
-                    squeeze_excite=config.hidden(width * fraction),
+                    squeeze_excite=gate_width(width * fraction, divisor),
                 )(x, train)
             outputs.append(x)
         return tuple(outputs) if features else self.linear_head(x.mean(axis=(-3, -2)))
 
 
-def widths(*multipliers: float) -> tuple[int, ...]:
-    """Channels per stage from the published multipliers of 64, 128, 256 and 512.
-
-    Example:
-        >>> widths(0.75, 1, 1, 2)
-        (48, 128, 256, 1024)
-    """
-    return tuple(int(base * m) for base, m in zip(BASE_WIDTHS, multipliers, strict=True))
-
+_LARGE = MobileOneConfig(preprocessing=dataclasses.replace(IMAGENET, crop=0.9))
 
 CONFIGS = {
     "mobileone_s0": MobileOneConfig(widths=widths(0.75, 1, 1, 2), copies=4),
-    "mobileone_s1": MobileOneConfig(widths=widths(1.5, 1.5, 2, 2.5)),
-    "mobileone_s2": MobileOneConfig(widths=widths(1.5, 2, 2.5, 4)),
-    "mobileone_s3": MobileOneConfig(widths=widths(2, 2.5, 3, 4)),
-    "mobileone_s4": MobileOneConfig(
-        widths=widths(3, 3.5, 3.5, 4), squeeze_excite_blocks=(0, 0, 5, 1)
+    "mobileone_s1": dataclasses.replace(_LARGE, widths=widths(1.5, 1.5, 2, 2.5)),
+    "mobileone_s2": dataclasses.replace(_LARGE, widths=widths(1.5, 2, 2.5, 4)),
+    "mobileone_s3": dataclasses.replace(_LARGE, widths=widths(2, 2.5, 3, 4)),
+    "mobileone_s4": dataclasses.replace(
+        _LARGE, widths=widths(3, 3.5, 3.5, 4), squeeze_excite_blocks=(0, 0, 5, 1)
     ),
 }
 

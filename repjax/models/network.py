@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax import lax
-from jax.typing import DTypeLike
+from jax.nn.initializers import Initializer
 
-from repjax.models.initialisers import uniform_bias, uniform_kernel
+from repjax.blocks.block import Block
+from repjax.blocks.fields import require_whole
+from repjax.models.initializers import uniform_bias, uniform_kernel
+
+NO_CLASSES = "; outputs without a head: model.apply(variables, images, method='features')"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,7 +26,7 @@ class Preprocessing:
         input_size: height and width after the crop, in pixels.
         mean: per channel, of values from 0 to 1.
         std: per channel.
-        crop: fraction of the resized image that the centre crop keeps.
+        crop: fraction of the resized image that the center crop keeps.
         interpolation: of the resize.
     """
 
@@ -39,7 +40,7 @@ class Preprocessing:
 IMAGENET = Preprocessing()
 
 
-class Network(nn.Module):
+class Network(Block):
     """Fields and methods that all networks share; a subclass adds its `config` and `__call__`.
 
     ``model.apply(variables, images)`` is inference on (batch..., height, width, channels),
@@ -49,60 +50,42 @@ class Network(nn.Module):
     Args:
         num_classes: outputs of the head.
         in_channels: channels of the images.
-        momentum: of the running statistics; PyTorch's 0.1 is 0.9 here.
-        axis_name: mapped axis over which batch statistics are averaged.
-        dtype: compute type; None promotes.
-        param_dtype: type of the parameters.
-        precision: of the convolutions.
-        deployed: be the deploy twin.
+
+    The other arguments are those of `Block`.
     """
 
     num_classes: int = 1000
     in_channels: int = 3
-    momentum: float = 0.9
-    axis_name: str | None = None
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    precision: lax.PrecisionLike = None
-    deployed: bool = False
-
-    def deploy(self) -> Network:
-        """The deploy twin: the same network with every block as one convolution."""
-        return self.clone(deployed=True)
 
     def features(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
         """The outputs of all stages, finest first, as a backbone gives them."""
         outputs: tuple[jax.Array, ...] = self(x, train, features=True)
         return outputs
 
-    def linear_head(self, x: jax.Array) -> jax.Array:
-        """A linear map to the classes, in the node `head`, as PyTorch initialises one."""
-        precision: Any = self.precision
+    def linear_head(
+        self,
+        x: jax.Array,
+        kernel_init: Initializer = uniform_kernel,
+        bias_init: Initializer | None = None,
+    ) -> jax.Array:
+        """A linear map to the classes, in the node `head`, as PyTorch initializes one."""
         logits: jax.Array = nn.Dense(
             self.num_classes,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=precision,
-            kernel_init=uniform_kernel,
-            bias_init=uniform_bias(x.shape[-1]),
+            **self.types,
+            kernel_init=kernel_init,
+            bias_init=bias_init or uniform_bias(x.shape[-1]),
             name="head",
         )(x)
         return logits
 
-    @property
-    def common(self) -> dict[str, Any]:
-        """The fields that every block takes as well, as keyword arguments."""
-        return {
-            "momentum": self.momentum,
-            "axis_name": self.axis_name,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-            "precision": self.precision,
-            "deployed": self.deployed,
-        }
-
     def check(self, x: jax.Array) -> None:
-        """Refuse images of another number of channels."""
+        """Refuse images of another number of channels, and a network for no classes.
+
+        Raises:
+            ValueError: of either.
+        """
+        require_whole("num_classes", self.num_classes, hint=NO_CLASSES)
+        require_whole("in_channels", self.in_channels)
         if x.ndim < 3 or x.shape[-1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} takes (batch..., height, width, {self.in_channels}), "

@@ -9,7 +9,8 @@ from typing import Any
 
 from jax.typing import DTypeLike
 
-from repjax.models.network import Network
+from repjax.blocks.fields import require_whole
+from repjax.models.network import NO_CLASSES, Network
 
 _MODELS: dict[str, tuple[type[Network], Any]] = {}
 
@@ -81,10 +82,16 @@ def create(
         >>> variables["params"]["head"]["kernel"].shape
         (1280, 10)
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"name is a string such as 'repvgg_a0'; found {name!r}; repjax.models.names() lists all"
+        )
+    require_whole("num_classes", num_classes, hint=NO_CLASSES)
+    require_whole("in_channels", in_channels)
     if name not in _MODELS:
         close = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"no network is named {name!r}{hint} repjax.models.names() lists all")
+        hint = f", did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"no network is named {name!r}{hint}; repjax.models.names() lists all")
     network, config = _MODELS[name]
     sizes = {field.name for field in dataclasses.fields(config)}
     fields = {field.name for field in dataclasses.fields(network)} - {"name", "parent", "config"}

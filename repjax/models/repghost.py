@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +11,7 @@ from repjax.blocks.repconv import RepConv
 from repjax.blocks.repghost import RepGhostBottleneck
 from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import KxK
-from repjax.models.initialisers import uniform_bias, uniform_kernel
+from repjax.models.initializers import uniform_bias, uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
 
@@ -122,12 +121,9 @@ class RepGhostNet(Network):
             return (*outputs, x)
         width = config.scaled(2 * config.rows[-1][-1].hidden)
         x = nn.relu(self._conv("last", width, 1)(x, train)).mean(axis=(-3, -2))
-        precision: Any = self.precision
         hidden = nn.Dense(
             config.head_width,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=precision,
+            **self.types,
             kernel_init=uniform_kernel,
             bias_init=uniform_bias(width),
             name="hidden",

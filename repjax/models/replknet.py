@@ -10,9 +10,10 @@ import jax
 from repjax.blocks.repconv import RepConv
 from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward
 from repjax.branches import Identity, KxK, Norm, Sequence
-from repjax.models.initialisers import uniform_bias, uniform_kernel
+from repjax.models.initializers import uniform_bias, uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 
@@ -29,7 +30,7 @@ class RepLKNetConfig:
         depthwise_ratio: channels of the large kernels for each channel of the stage.
         ffn_ratio: hidden channels for each channel of the stage.
         drop_path: rate of stochastic depth at the last pair; it grows linearly from 0.
-        norm_features: whether the outputs of the stages are normalised before `features`
+        norm_features: whether the outputs of the stages are normalized before `features`
             returns them, as the XL network does on dense tasks.
         preprocessing: of the images that published weights were trained on.
     """
@@ -43,6 +44,9 @@ class RepLKNetConfig:
     drop_path: float = 0.3
     norm_features: bool = False
     preprocessing: Preprocessing = PREPROCESSING
+
+    def __post_init__(self) -> None:
+        require_stages(self, "kernel_sizes")
 
 
 class RepLKNet(Network):
@@ -66,7 +70,7 @@ class RepLKNet(Network):
         (1, 1000)
     """
 
-    config: RepLKNetConfig = RepLKNetConfig((128, 256, 512, 1024))
+    config: RepLKNetConfig = RepLKNetConfig(doubled_widths(128))
 
     @nn.compact
     def __call__(
@@ -115,9 +119,7 @@ class RepLKNet(Network):
     def _stage(self, number: int, x: jax.Array, train: bool) -> jax.Array:
         """Pairs of a large kernel block and a feed-forward block."""
         config = self.config
-        last = max(sum(config.depths) - 1, 1)
-        for index in range(config.depths[number]):
-            rate = config.drop_path * (sum(config.depths[:number]) + index) / last
+        for index, rate in enumerate(drop_path_rates(config.drop_path, config.depths)[number]):
             x = RepLKBlock(
                 int(config.widths[number] * config.depthwise_ratio),
                 kernel_size=config.kernel_sizes[number],
@@ -138,15 +140,7 @@ class RepLKNet(Network):
         """A norm that nothing linear follows, so that it stays."""
         if not self.config.norm_features:
             return x
-        y: jax.Array = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-5,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name=name,
-        )(x)
+        y: jax.Array = self.batch_norm(name, train)(x)
         return y
 
     def _head(self, x: jax.Array, train: bool) -> jax.Array:
@@ -167,13 +161,13 @@ class RepLKNet(Network):
 
 
 CONFIGS = {
-    "replknet_31b": RepLKNetConfig((128, 256, 512, 1024)),
+    "replknet_31b": RepLKNetConfig(doubled_widths(128)),
     "replknet_31l": RepLKNetConfig(
-        (192, 384, 768, 1536),
+        doubled_widths(192),
         preprocessing=Preprocessing((384, 384), crop=1.0, interpolation="bicubic"),
     ),
     "replknet_xl": RepLKNetConfig(
-        (256, 512, 1024, 2048),
+        doubled_widths(256),
         kernel_sizes=(27, 27, 27, 13),
         small_kernel_size=None,
         depthwise_ratio=1.5,

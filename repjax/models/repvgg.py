@@ -8,12 +8,10 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.repvgg import RepVGGBlock
-from repjax.blocks.squeeze_excite import rounded_width
-from repjax.models.initialisers import uniform_kernel
+from repjax.models.initializers import uniform_kernel
 from repjax.models.network import IMAGENET, Network, Preprocessing
 from repjax.models.registry import register_model
-
-BASE_WIDTHS = (64, 128, 256, 512)
+from repjax.models.sizes import gate_width, require_stages, widths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +41,8 @@ class RepVGGConfig:
     square_window: bool = False
     preprocessing: Preprocessing = IMAGENET
 
-    def hidden(self, width: int) -> int:
-        """Hidden channels of the squeeze-excite of a block; 0 for none."""
-        wanted = width * self.squeeze_excite
-        if not wanted or not self.squeeze_excite_divisor:
-            return int(wanted)
-        return rounded_width(wanted, self.squeeze_excite_divisor, round_limit=0.0)
+    def __post_init__(self) -> None:
+        require_stages(self)
 
 
 class RepVGG(Network):
@@ -83,7 +77,9 @@ class RepVGG(Network):
                 kernel_size=config.kernel_size,
                 strides=strides,
                 groups=groups,
-                squeeze_excite=config.hidden(width),
+                squeeze_excite=gate_width(
+                    width * config.squeeze_excite, config.squeeze_excite_divisor
+                ),
                 square_window=config.square_window,
                 kernel_init=uniform_kernel,
                 name=name,
@@ -103,16 +99,6 @@ class RepVGG(Network):
         if features:
             return tuple(outputs)
         return self.linear_head(x.mean(axis=(-3, -2)))
-
-
-def widths(*multipliers: float) -> tuple[int, ...]:
-    """Channels per stage from the published multipliers of 64, 128, 256 and 512.
-
-    Example:
-        >>> widths(0.75, 0.75, 0.75, 2.5)
-        (48, 96, 192, 1280)
-    """
-    return tuple(int(base * m) for base, m in zip(BASE_WIDTHS, multipliers, strict=True))
 
 
 def every_second(groups: int) -> tuple[tuple[int, int], ...]:

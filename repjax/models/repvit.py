@@ -12,9 +12,10 @@ from repjax.blocks.block import gelu
 from repjax.blocks.repconv import RepConv
 from repjax.blocks.repvit import NormLinears, RepViTBlock
 from repjax.branches import KxK
-from repjax.models.initialisers import uniform_kernel
+from repjax.models.initializers import uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, require_stages
 
 PREPROCESSING = Preprocessing(crop=0.95, interpolation="bicubic")
 
@@ -55,6 +56,9 @@ class RepViTConfig:
     heads: int = 2
     legacy: bool = False
     preprocessing: Preprocessing = PREPROCESSING
+
+    def __post_init__(self) -> None:
+        require_stages(self, "ratios")
 
     def blocks(self) -> tuple[Row, ...]:
         """All blocks one by one."""
@@ -135,12 +139,17 @@ class RepViT(Network):
 
 _SMALL = RepViTConfig()
 
+_FIRST = dataclasses.replace(_SMALL, legacy=True)
+
 CONFIGS = {
+    "repvit_m1": _FIRST,
+    "repvit_m2": dataclasses.replace(_FIRST, depths=(2, 2, 12, 2), widths=doubled_widths(64)),
+    "repvit_m3": dataclasses.replace(_FIRST, depths=(4, 4, 18, 2), widths=doubled_widths(64)),
     "repvit_m0_9": _SMALL,
-    "repvit_m1_0": dataclasses.replace(_SMALL, widths=(56, 112, 224, 448)),
-    "repvit_m1_1": RepViTConfig(depths=(2, 2, 12, 2), widths=(64, 128, 256, 512)),
-    "repvit_m1_5": RepViTConfig(depths=(4, 4, 24, 4), widths=(64, 128, 256, 512)),
-    "repvit_m2_3": RepViTConfig(depths=(6, 6, 34, 2), widths=(80, 160, 320, 640)),
+    "repvit_m1_0": dataclasses.replace(_SMALL, widths=doubled_widths(56)),
+    "repvit_m1_1": RepViTConfig(depths=(2, 2, 12, 2), widths=doubled_widths(64)),
+    "repvit_m1_5": RepViTConfig(depths=(4, 4, 24, 4), widths=doubled_widths(64)),
+    "repvit_m2_3": RepViTConfig(depths=(6, 6, 34, 2), widths=doubled_widths(80)),
 }
 
 for _name, _sizes in CONFIGS.items():

@@ -11,6 +11,7 @@ import jax
 from repjax.blocks.unireplknet import KERNEL_INIT, UniRepLKNetBlock
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
+from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 
@@ -26,7 +27,7 @@ class UniRepLKNetConfig:
         layer_scale: initial value of the layer scales; None or 0 leaves them out.
         drop_path: rate of stochastic depth at the last block; it grows linearly from 0.
         head_init_scale: factor on the initial kernel of the head.
-        norm_features: whether the outputs of the stages are normalised over their channels
+        norm_features: whether the outputs of the stages are normalized over their channels
             before `features` returns them, as the published backbone does.
         preprocessing: of the images that published weights were trained on.
     """
@@ -39,6 +40,9 @@ class UniRepLKNetConfig:
     head_init_scale: float = 1.0
     norm_features: bool = False
     preprocessing: Preprocessing = PREPROCESSING
+
+    def __post_init__(self) -> None:
+        require_stages(self, "kernel_sizes")
 
 
 class UniRepLKNet(Network):
@@ -62,7 +66,7 @@ class UniRepLKNet(Network):
         [(1, 16, 16, 8), (1, 8, 8, 8), (1, 4, 4, 8), (1, 2, 2, 8)]
     """
 
-    config: UniRepLKNetConfig = UniRepLKNetConfig((96, 192, 384, 768))
+    config: UniRepLKNetConfig = UniRepLKNetConfig(doubled_widths(96))
 
     @nn.compact
     def __call__(
@@ -83,14 +87,7 @@ class UniRepLKNet(Network):
             return tuple(outputs)
         x = self._layer_norm("norm", x.mean(axis=(-3, -2)))
         init = nn.initializers.normal(0.02 * config.head_init_scale)
-        head = nn.Dense(self.num_classes, kernel_init=init, name="head", **self._types)
-        logits: jax.Array = head(x)
-        return logits
-
-    @property
-    def _types(self) -> dict[str, Any]:
-        """Types and precision, as Flax's own layers take them."""
-        return {"dtype": self.dtype, "param_dtype": self.param_dtype, "precision": self.precision}
+        return self.linear_head(x, init, nn.initializers.zeros_init())
 
     def _downsample(self, name: str, x: jax.Array, width: int) -> jax.Array:
         """A 3x3 convolution with strides of 2 and a layer norm."""
@@ -101,7 +98,7 @@ class UniRepLKNet(Network):
             padding=1,
             kernel_init=KERNEL_INIT,
             name=f"{name}_conv",
-            **self._types,
+            **self.types,
         )(x)
         return self._layer_norm(f"{name}_norm", x)
 
@@ -118,20 +115,19 @@ class UniRepLKNet(Network):
     def _stage(self, number: int, x: jax.Array, train: bool) -> jax.Array:
         config = self.config
         sizes = config.kernel_sizes[number]
-        last = max(sum(config.depths) - 1, 1)
-        for index in range(config.depths[number]):
+        for index, rate in enumerate(drop_path_rates(config.drop_path, config.depths)[number]):
             x = UniRepLKNetBlock(
                 sizes[index % len(sizes)],
                 layer_scale=config.layer_scale,
-                drop_path=config.drop_path * (sum(config.depths[:number]) + index) / last,
+                drop_path=rate,
                 name=f"stage{number + 1}_block{index}",
                 **self.common,
             )(x, train)
         return x
 
 
-_A = UniRepLKNetConfig((40, 80, 160, 320), (2, 2, 6, 2), ((3,), (13,), (13,), (13,)))
-_S = UniRepLKNetConfig((96, 192, 384, 768), (3, 3, 27, 3), ((3,), (13,), (13, 3, 3), (13,)))
+_A = UniRepLKNetConfig(doubled_widths(40), (2, 2, 6, 2), ((3,), (13,), (13,), (13,)))
+_S = UniRepLKNetConfig(doubled_widths(96), (3, 3, 27, 3), ((3,), (13,), (13, 3, 3), (13,)))
 _AT_384 = dataclasses.replace(
     _S, preprocessing=Preprocessing((384, 384), crop=1.0, interpolation="bicubic")
 )
@@ -139,8 +135,7 @@ _AT_384 = dataclasses.replace(
 
 def _widened(config: UniRepLKNetConfig, width: int, **changes: Any) -> UniRepLKNetConfig:
     """The same plan with another width; each stage doubles it."""
-    widths = tuple(width * 2**stage for stage in range(4))
-    return dataclasses.replace(config, widths=widths, **changes)
+    return dataclasses.replace(config, widths=doubled_widths(width), **changes)
 
 
 CONFIGS = {

@@ -2,7 +2,8 @@
 
 from repjax.trees.fuse import fuse_params
 from repjax.trees.problems import MalformedTreeError
-from repjax.trees.register import register
+from repjax.trees.register import register_block
+from repjax.trees.rename import rename_params
 from repjax.trees.unfuse import unfuse_params
 
-__all__ = ["MalformedTreeError", "fuse_params", "register", "unfuse_params"]
+__all__ = ["MalformedTreeError", "fuse_params", "register_block", "rename_params", "unfuse_params"]

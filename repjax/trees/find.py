@@ -3,68 +3,65 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax
-
 from repjax.branches.grammar import PREFIX
+from repjax.trees.containers import (
+    GONE,
+    TreePath,
+    children,
+    flattened,
+    joined,
+    keys_inside,
+    plain,
+    require_tree,
+    with_children,
+)
 from repjax.trees.register import registered
 
-Path = tuple[Any, ...]
-Node = Any
+Parts = dict[str | None, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class BlockNode:
     """A block in a tree: the module's path, the name of its node, and what it holds.
 
     `arrays` merges the collections, so that a norm has `scale`, `bias`, `mean` and `var`
-    side by side; `homes` says in which collections the node lies.
+    side by side.
     """
 
-    path: Path
+    path: TreePath
     name: str
     arrays: Mapping[str, Any]
-    homes: tuple[str | None, ...]
 
     def at(self, *leaf: Any) -> str:
-        """The place in words, with a path below the node."""
-        return text((*self.path, self.name, *leaf))
+        """Its path in words, with a path below the node."""
+        name = self.name if len(self.name) <= 240 else f"{self.name[:200]}...{self.name[-20:]}"
+        return joined((*self.path, name, *leaf))
 
 
-def text(path: Path) -> str:
-    """A path as messages write it."""
-    return "/".join(map(str, path))
+def collections(variables: Any, argument: str) -> Parts:
+    """The collections of a variables tree by name; a bare `params` tree has the name None.
 
-
-def collections(variables: Mapping[str, Any]) -> dict[str | None, Any]:
-    """The collections of a variables tree by name; a bare `params` tree has the name None."""
+    Raises:
+        TypeError: it is no nested dict.
+    """
+    require_tree(variables, argument)
     tree = plain(variables)
-    if isinstance(tree.get("params"), dict):
-        return {**tree}
-    return {None: tree}
+    return {**tree} if children(tree.get("params")) is not None else {None: tree}
 
 
-def variables_of(parts: Mapping[str | None, Any]) -> Any:
+def params_of(parts: Parts) -> str | None:
+    """The name of the collection that holds the parameters."""
+    return None if None in parts else "params"
+
+
+def variables_of(parts: Parts) -> Any:
     """The variables tree of these collections; those that are gone stay away."""
     if None in parts:
         return {} if parts[None] is GONE else parts[None]
     return {name: tree for name, tree in parts.items() if tree is not GONE}
-
-
-def plain(node: Node) -> Node:
-    """Nested dicts with plain leaves: mappings become dicts, boxed leaves are unboxed.
-
-    What is plain already is returned as it is, the same objects.
-    """
-    if isinstance(node, flax.core.meta.AxisMetadata):
-        return node.unbox()
-    if not isinstance(node, Mapping):
-        return node
-    items = {key: plain(value) for key, value in node.items()}
-    same = isinstance(node, dict) and all(items[key] is node[key] for key in items)
-    return node if same else items
 
 
 def is_block(name: Any) -> bool:
@@ -72,65 +69,104 @@ def is_block(name: Any) -> bool:
     return isinstance(name, str) and (name.startswith(PREFIX) or name in registered())
 
 
-def blocks(parts: Mapping[str | None, Any]) -> Iterator[Place]:
-    """Every block of a tree, in order."""
+def blocks(parts: Parts, problems: list[str]) -> list[BlockNode]:
+    """Every block of a tree, in order; what hides one or holds it twice is a problem."""
+    found: list[BlockNode] = []
+    home = params_of(parts)
 
-    def visit(path: Path, nodes: dict[str | None, dict[Any, Any]]) -> Iterator[Place]:
-        for key in dict.fromkeys(key for node in nodes.values() for key in node):
-            below = {home: node[key] for home, node in nodes.items() if key in node}
-            below = {home: node for home, node in below.items() if isinstance(node, dict)}
-            if is_block(key) and (below or key.startswith(PREFIX)):
-                yield Place(path, key, merge(below.values()), tuple(below))
-            elif below:
-                yield from visit((*path, key), below)
+    def visit(path: TreePath, nodes: Mapping[str | None, Any]) -> None:
+        inside = {name: children(node) for name, node in nodes.items()}
+        for name, node in nodes.items():
+            if inside[name] is None and any(is_block(key) for key in keys_inside(node)):
+                problems.append(f"{_where(name, path)}: {_hidden(node)}")
+        containers = {name: items for name, items in inside.items() if items is not None}
+        if path and any({"params", "batch_stats"} <= items.keys() for items in containers.values()):
+            problems.append(f"{joined(path)}: a variables tree of its own; pass it alone")
+            return
+        for key in dict.fromkeys(key for items in containers.values() for key in items):
+            below = {name: items[key] for name, items in containers.items() if key in items}
+            if flattened(key, PREFIX):
+                problems.append(f"{_where(next(iter(below)), (*path, key))}: {_FLAT}")
+            elif not is_block(key):
+                visit((*path, key), below)
+            elif key.startswith(PREFIX) or any(isinstance(node, dict) for node in below.values()):
+                found.append(_block(path, key, below, home, problems))
 
-    yield from visit((), {home: tree for home, tree in parts.items() if isinstance(tree, dict)})
+    visit((), parts)
+    return found
 
 
-def merge(nodes: Any) -> dict[str, Any]:
-    """Several trees of the same nodes, laid over each other."""
+_FLAT = (
+    "a flattened tree; pass the nested one, see flax.traverse_util.unflatten_dict(variables, "
+    "sep='/')"
+)
+
+
+def _where(collection: str | None, path: TreePath) -> str:
+    return joined(path if collection is None else (collection, *path))
+
+
+def _hidden(node: Any) -> str:
+    return (
+        f"a {type(node).__name__} with blocks inside; they are fused inside dicts, lists and "
+        "tuples (states of optimizers never: moments are no weights); pass the parameters alone"
+    )
+
+
+def _block(
+    path: TreePath, name: str, nodes: Parts, home: str | None, problems: list[str]
+) -> BlockNode:
+    where = joined((*path, name))
+    for node in nodes.values():
+        if not isinstance(node, dict) and not hasattr(node, "dtype"):
+            problems.append(f"{where}: is a {type(node).__name__}, expected a dict of arrays")
+    dicts = {collection: node for collection, node in nodes.items() if isinstance(node, dict)}
+    if dicts and home not in dicts:
+        problems.append(
+            f"{where}: only in {' and '.join(map(repr, dicts))}, not in 'params'; pass "
+            "parameters and statistics alone"
+        )
+    twice: list[TreePath] = []
+    arrays = merge(dicts.values(), twice)
+    if twice:
+        problems.append(
+            f"{joined((*path, name, *twice[0]))}: in more than one of "
+            f"{', '.join(map(repr, dicts))}; pass one copy of the parameters"
+        )
+    return BlockNode(path, name, arrays)
+
+
+def merge(nodes: Any, twice: list[TreePath], path: TreePath = ()) -> dict[str, Any]:
+    """Several trees of the same nodes, laid over each other; leaves in two of them are listed."""
     merged: dict[str, Any] = {}
     for node in nodes:
         for key, value in node.items():
-            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = merge((merged[key], value)) if both else value
+            if key not in merged:
+                merged[key] = value
+            elif isinstance(value, dict) and isinstance(merged[key], dict):
+                merged[key] = merge((merged[key], value), twice, (*path, key))
+            else:
+                twice.append((*path, key))
     return merged
 
 
-class _Gone:
-    """Stands where a node was taken out."""
+Change = Callable[[dict[Any, Any]], Any]
 
 
-GONE = _Gone()
-
-
-def rebuild(tree: Node, changes: Mapping[Path, Callable[[dict[Any, Any]], Node]]) -> Node:
-    """The tree with some nodes replaced; what is not on their way stays the same object.
+def rebuild(tree: Any, changes: Mapping[TreePath, Change]) -> Any:
+    """The tree with some nodes replaced.
 
     A change gets the node at its path and returns the new one, or `GONE`; nodes that become
     empty that way are taken out too.
     """
-    if not isinstance(tree, dict):
-        return tree
-    below: dict[Any, dict[Path, Callable[[dict[Any, Any]], Node]]] = {}
+    items = dict(children(tree) or {})
+    below: dict[Any, dict[TreePath, Change]] = {}
     for path, change in changes.items():
-        if path and path[0] in tree:
+        if path and path[0] in items:
             below.setdefault(path[0], {})[path[1:]] = change
     if below:
-        items = {
-            key: rebuild(value, below[key]) if key in below else value
-            for key, value in tree.items()
-        }
-        tree = {key: value for key, value in items.items() if value is not GONE}
+        items |= {key: rebuild(items[key], inner) for key, inner in below.items()}
+        tree = with_children(tree, items)
     if () in changes:
-        return changes[()](tree)
+        return changes[()](tree) if isinstance(tree, dict) else tree
     return tree if tree or not below else GONE
-
-
-def leaf_paths(node: Node, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every leaf of nested dicts with its path."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from leaf_paths(value, (*path, key))
-    else:
-        yield path, node

@@ -11,15 +11,15 @@ import jax
 from repjax.branches import Branch
 from repjax.branches.branch import get
 from repjax.sharding import keep, sharding_of
-from repjax.trees.problems import Block
+from repjax.trees.problems import CheckedBlock
 
 
-def fold(block: Block) -> tuple[jax.Array, jax.Array | None]:
+def fold(block: CheckedBlock) -> tuple[jax.Array, jax.Array | None]:
     """Kernel and bias of the one convolution that a block is in inference.
 
     Both have the type and sharding of the block's largest kernel between the same channels.
     """
-    arrays = block.place.arrays
+    arrays = block.node.arrays
     taps = [axis.taps for axis in block.branch.axes(block.dims)]
     features = block.branch.channels(arrays, block.inputs, block.groups, [])
     shapes = [(*taps, block.inputs // block.groups, features), (features,)]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from repjax.algebra import NotFusableError
-from repjax.branches.branch import get
 from repjax.trees import find
-from repjax.trees.find import Path, Place
+from repjax.trees.containers import GONE, TreePath, at, joined
+from repjax.trees.find import BlockNode
 from repjax.trees.fold import fold
-from repjax.trees.problems import Block, examine, raise_all
-from repjax.trees.register import registered
+from repjax.trees.problems import examine_all, raise_all
+from repjax.trees.register import folded, registered
 
 Predicate = Callable[[str], bool]
 
@@ -29,19 +30,25 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
 
     Args:
         variables: nested dict with `params`, and `batch_stats` where there is batch norm; or
-            a bare `params` tree of blocks without norm; or an NNX state in
-            `nnx.to_pure_dict` form, statistics beside parameters. FrozenDicts and boxed
-            leaves (`nn.Partitioned`) are accepted; dicts and plain arrays are returned.
+            a bare `params` tree of blocks without norm; or an NNX state, as it is or in
+            `nnx.to_pure_dict` form, statistics beside parameters. Blocks are found inside
+            dicts, lists and tuples; FrozenDicts and boxed leaves (`nn.Partitioned`) are
+            accepted, dicts and plain arrays are returned.
         only: which blocks to fuse, by the path of the module ("stage1/block0"); all by
             default.
 
     Returns:
-        The deploy tree. What is not a block passes through, the same objects outside
-        transformations; a deploy tree comes back unchanged.
+        The deploy tree, all its containers new. Arrays outside of blocks pass through, the
+        same objects outside transformations (`jax.tree.map(jnp.copy, ...)` before donation);
+        a deploy tree comes back equal.
 
     Raises:
-        MalformedTreeError: a block lacks what its name promises or holds something else; one
-            error lists every place. Values (statistics that are not finite, or negative
+        TypeError: no nested dict (None, a list, a TrainState, a module), or an `only` that is
+            no function; the message says what to pass.
+        ValueError: the function of a registered block gives no kernel and bias.
+        MalformedTreeError: a flattened tree, blocks inside a state of an optimizer, two copies
+            of the parameters; or a block lacks what its name promises or holds something else; one
+            error lists all. Values (statistics that are not finite, or negative
             variances) are checked only where they are concrete.
         NotFusableError: the functions of registered blocks refuse; every path and reason is
             listed.
@@ -55,45 +62,52 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
         >>> jax.tree.map(jax.numpy.shape, fuse_params(variables))
         {'params': {'bias': (2,), 'kernel': (3, 3, 2, 2)}}
     """
-    parts = find.collections(variables)
+    require_predicate(only)
+    parts = find.collections(variables, "variables")
+    home = find.params_of(parts)
     problems: list[str] = []
-    sound: list[Block] = []
-    own: list[Place] = []
-    chosen = [place for place in find.blocks(parts) if only is None or only(find.text(place.path))]
-    for place in chosen:
-        if place.name in registered():
-            own.append(place)
-        elif (block := examine(place, problems)) is not None:
-            sound.append(block)
-    problems += _collisions(chosen, parts)
+    nodes = [
+        node for node in find.blocks(parts, problems) if only is None or only(joined(node.path))
+    ]
+    own = [node for node in nodes if node.name in registered()]
+    blocks = examine_all([node for node in nodes if node.name not in registered()], problems)
+    problems += _collisions(nodes, parts[home])
     raise_all(problems)
-    results = {block.place.path: (block.place, fold(block)) for block in sound}
+    results = {block.node.path: (block.node, fold(block)) for block in blocks}
     results |= _fold_registered(own)
-    for home, tree in parts.items():
+    for name, tree in parts.items():
         changes = {
-            path: _replacement(place.name, leaves if home == _params_home(parts) else None)
-            for path, (place, leaves) in results.items()
+            path: _replacement(node.name, leaves if name == home else None)
+            for path, (node, leaves) in results.items()
         }
-        parts[home] = find.rebuild(tree, changes)
+        parts[name] = find.rebuild(tree, changes)
     result: dict[str, Any] = find.variables_of(parts)
     return result
 
 
-def _fold_registered(places: list[Place]) -> dict[Path, Any]:
-    folded, reasons = {}, []
-    for place in places:
+def require_predicate(only: Any) -> None:
+    """Refuse an `only` that is no function of a path.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if only is not None and not callable(only):
+        raise TypeError(
+            f"only is a function from the path of a module to true or false, found {only!r}; "
+            "for a list of paths: only=paths.__contains__"
+        )
+
+
+def _fold_registered(nodes: list[BlockNode]) -> dict[TreePath, Any]:
+    results, reasons = {}, []
+    for node in nodes:
         try:
-            kernel, bias = registered()[place.name](place.arrays)
-            folded[place.path] = (place, (kernel, bias))
+            results[node.path] = (node, folded(node.at(), node.name, node.arrays))
         except NotFusableError as error:
-            reasons.append(f"  {place.at()}: {error}")
+            reasons.append(f"  {node.at()}: {error}")
     if reasons:
         raise NotFusableError("cannot fuse:\n" + "\n".join(reasons))
-    return folded
-
-
-def _params_home(parts: Mapping[str | None, Any]) -> str | None:
-    return None if None in parts else "params"
+    return results
 
 
 def _replacement(
@@ -106,23 +120,22 @@ def _replacement(
         if leaves is not None:
             kernel, bias = leaves
             rest |= {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
-        return rest or find.GONE
+        return rest or GONE
 
     return change
 
 
-def _collisions(places: list[Place], parts: Mapping[str | None, Any]) -> list[str]:
+def _collisions(nodes: list[BlockNode], params: Any) -> list[str]:
     problems = []
-    paths = [place.path for place in places]
-    for place in places:
-        if paths.count(place.path) > 1:
-            problems.append(f"{place.at()}: a second block beside it, expected one per module")
-        params = get(parts[_params_home(parts)], *place.path) if place.path else None
-        node = params if place.path else parts[_params_home(parts)]
-        taken = [name for name in ("kernel", "bias") if isinstance(node, dict) and name in node]
+    count = collections.Counter(node.path for node in nodes)
+    for node in nodes:
+        if count[node.path] > 1:
+            problems.append(f"{node.at()}: a second block beside it, expected one per module")
+        module = at(params, node.path)
+        taken = [name for name in ("kernel", "bias") if isinstance(module, dict) and name in module]
         if taken:
             problems.append(
-                f"{place.at()}: its module has {' and '.join(taken)} of its own, where the fused "
+                f"{node.at()}: its module has {' and '.join(taken)} of its own, where the fused "
                 "ones would go"
             )
     return problems

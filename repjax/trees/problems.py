@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax.branches import Branch, Leaf, parse
+from repjax.branches import Branch, LeafShape, parse
 from repjax.branches.branch import get
-from repjax.trees.find import Place, leaf_paths
+from repjax.trees.containers import leaf_paths
+from repjax.trees.find import BlockNode
 
 
 class MalformedTreeError(ValueError):
-    """A tree that does not hold what the names of its blocks promise; all places are listed.
+    """A tree that does not hold what the names of its blocks promise; all of them are listed.
 
     Example:
         >>> import repjax
@@ -27,10 +28,10 @@ class MalformedTreeError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """A sound block: its place, its branch, and the channels and groups its shapes tell."""
+class CheckedBlock:
+    """A sound block: its node, its branch, and the channels and groups its shapes tell."""
 
-    place: Place
+    node: BlockNode
     branch: Branch
     dims: int
     inputs: int
@@ -45,23 +46,53 @@ def raise_all(problems: Iterable[str]) -> None:
         raise MalformedTreeError(f"{count} in the tree:\n" + "\n".join(f"  {p}" for p in listed))
 
 
-def examine(place: Place, problems: list[str]) -> Block | None:
-    """The block at a place, or None and its problems."""
-    try:
-        branch = parse(place.name)
-    except ValueError as error:
-        problems.append(f"{place.at()}: {error}")
+def examine_all(nodes: Iterable[BlockNode], problems: list[str]) -> list[CheckedBlock]:
+    """Those of the blocks that are sound; problems of the others are added to the list."""
+    missing = _missing_statistics(nodes)
+    if missing is not None:
+        problems.append(missing)
+        return []
+    checked = (examine(node, problems) for node in nodes)
+    return [block for block in checked if block is not None]
+
+
+def _missing_statistics(nodes: Iterable[BlockNode]) -> str | None:
+    """One problem for all blocks, where none has the statistics of its norms."""
+    lacking = []
+    for node in nodes:
+        try:
+            wanted = [path for path in parse(node.name).leaves() if path[-1] in ("mean", "var")]
+        except ValueError:
+            continue
+        if any(get(node.arrays, *path) is not None for path in wanted):
+            return None
+        lacking += [node.at()] if wanted else []
+    if not lacking:
         return None
-    found = _structure_problems(place, branch) or _value_problems(place, branch)
+    count = f"{len(lacking)} blocks have" if len(lacking) > 1 else "a block has"
+    return (
+        f"{count} batch norm, but the tree holds no statistics (mean, var); pass all variables, "
+        f"{{'params': ..., 'batch_stats': ...}}; the first is {lacking[0]}"
+    )
+
+
+def examine(node: BlockNode, problems: list[str]) -> CheckedBlock | None:
+    """The block of a node, or None and its problems."""
+    try:
+        branch = parse(node.name)
+    except ValueError as error:
+        problems.append(f"{node.at()}: {error}")
+        return None
+    found = _structure_problems(node, branch) or _value_problems(node, branch)
     if found:
         problems.extend(found)
         return None
-    groups, inputs, wrong = channels(branch, place.arrays)
+    groups, inputs, wrong = channels(branch, node.arrays)
     if wrong:
-        problems.extend(f"{place.at(*path)}: {words}" for path, words in wrong)
+        problems.extend(f"{node.at(*path)}: {words}" for path, words in wrong)
         return None
     assert branch.dims is not None
-    return Block(place, branch, branch.dims, inputs, groups)
+    return CheckedBlock(node, branch, branch.dims, inputs, groups)
 
 
 def channels(
@@ -86,17 +117,17 @@ def channels(
     return best
 
 
-def _structure_problems(place: Place, branch: Branch) -> list[str]:
+def _structure_problems(node: BlockNode, branch: Branch) -> list[str]:
     wanted = branch.leaves()
-    found = dict(leaf_paths(dict(place.arrays)))
+    found = dict(leaf_paths(dict(node.arrays)))
     missing = [path for path in wanted if path not in found]
     stray = [path for path in found if path not in wanted]
     problems = [
-        f"{place.at(*path)}: missing; the block's name promises it, {_words(wanted[path])}"
+        f"{node.at(*path)}: missing; the block's name promises it, {_words(wanted[path])}"
         for path in missing
     ]
     problems += [
-        f"{place.at(*path)}: not part of the block; expected only what its name promises"
+        f"{node.at(*path)}: not part of the block; expected only what its name promises"
         for path in stray
     ]
     shapes = {path: found[path] for path in wanted if path in found}
@@ -107,13 +138,13 @@ def _structure_problems(place: Place, branch: Branch) -> list[str]:
     if stacked:
         lead = {leaf.shape[0] for leaf in shapes.values()}
         hint = "a stack of blocks (nn.scan?); use jax.vmap(repjax.fuse_params) over that axis"
-        return [*problems, f"{place.at()}: every array has a leading axis {sorted(lead)}: {hint}"]
+        return [*problems, f"{node.at()}: every array has a leading axis {sorted(lead)}: {hint}"]
     for path, leaf in shapes.items():
-        problems += [f"{place.at(*path)}: {words}" for words in _leaf_problems(leaf, wanted[path])]
+        problems += [f"{node.at(*path)}: {words}" for words in _leaf_problems(leaf, wanted[path])]
     return problems
 
 
-def _leaf_problems(leaf: Any, wanted: Leaf) -> list[str]:
+def _leaf_problems(leaf: Any, wanted: LeafShape) -> list[str]:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return ["is abstract; use jax.eval_shape(repjax.fuse_params, variables)"]
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
@@ -127,27 +158,27 @@ def _leaf_problems(leaf: Any, wanted: Leaf) -> list[str]:
     return problems
 
 
-def _value_problems(place: Place, branch: Branch) -> list[str]:
+def _value_problems(node: BlockNode, branch: Branch) -> list[str]:
     problems = []
     for path in branch.leaves():
         if path[-2:-1] != ("norm",) or path[-1] not in ("mean", "var"):
             continue
-        leaf = get(place.arrays, *path)
+        leaf = get(node.arrays, *path)
         if isinstance(leaf, jax.core.Tracer) or not getattr(leaf, "is_fully_addressable", True):
             continue
         values = np.asarray(leaf).astype(np.float64)
         if not np.isfinite(values).all():
-            problems.append(f"{place.at(*path)}: holds values that are not finite")
+            problems.append(f"{node.at(*path)}: holds values that are not finite")
         elif path[-1] == "var" and (values < 0).any():
-            problems.append(f"{place.at(*path)}: holds negative variances")
+            problems.append(f"{node.at(*path)}: holds negative variances")
     return problems
 
 
-def _rank(leaf: Leaf) -> int:
+def _rank(leaf: LeafShape) -> int:
     return 1 if leaf.kernel_size is None else len(leaf.kernel_size) + 2
 
 
-def _words(leaf: Leaf) -> str:
+def _words(leaf: LeafShape) -> str:
     if leaf.kernel_size is None:
         return "shape (channels,)"
     return f"shape ({', '.join(map(str, leaf.kernel_size))}, in/groups, out)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,13 +15,15 @@ from repjax.branches import Branch
 from repjax.branches.branch import get
 from repjax.sharding import keep, sharding_of
 from repjax.trees import find
-from repjax.trees.find import Path, Place
-from repjax.trees.problems import Block, examine, raise_all
-from repjax.trees.register import registered
+from repjax.trees.compare import other_problems, target_problems
+from repjax.trees.containers import TreePath, at, children, with_children
+from repjax.trees.find import BlockNode
+from repjax.trees.problems import CheckedBlock, examine_all, raise_all
+from repjax.trees.register import registered, unfolded
 
 
 def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a deploy tree its branches back, for fine-tuning, pruning or quantisation.
+    """Give a deploy tree its branches back, for fine-tuning, pruning or quantization.
 
     In each block `like` supplies every branch but one; the KxK branch whose taps are those
     of the fused kernel absorbs the rest, so that the inference function of the result is
@@ -30,7 +32,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
 
     Args:
         deployed: a deploy tree, as `fuse_params` returns it.
-        like: a multi-branch tree of the same network, freshly initialised or trained.
+        like: a multi-branch tree of the same network, freshly initialized or trained.
 
     Returns:
         A tree with the structure and shapes of `like`, and with its dtypes and shardings in
@@ -38,9 +40,11 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
 
     Raises:
         NotFusableError: in some blocks no branch can absorb the rest (no branch with the
-            fused kernel's taps, no bias to hold the shift, a norm with scale zero); every
-            path and reason is listed. A scale is looked at only where it is concrete.
+            fused kernel's taps, no bias to hold the shift, a norm with scale zero, a
+            registered block without a way back); every path and reason is listed. A scale is
+            looked at only where it is concrete.
         MalformedTreeError: the trees are not of the same network.
+        TypeError: one of them is no nested dict.
 
     Example:
         >>> import jax, repjax
@@ -52,23 +56,24 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
         >>> bool(jnp.allclose(again["params"]["kernel"], 1, atol=1e-6))
         True
     """
-    parts, given = find.collections(like), find.collections(deployed)
-    home = None if None in parts else "params"
-    problems: list[str] = []
+    parts, given = find.collections(like, "like"), find.collections(deployed, "deployed")
     if (None in parts) != (None in given):
         raise_all(["one tree has a 'params' collection, the other is bare; expected the same"])
-    blocks: list[Block] = []
-    places = [place for place in find.blocks(parts) if not _has(given[home], place)]
-    for place in places:
-        node = get(given[home], *place.path)
-        if place.name in registered():
-            problems.append(f"{place.at()}: a registered block cannot be unfused")
-        elif (block := examine(place, problems)) is not None:
-            blocks.append(block)
-            problems += _target_problems(block, node)
-    problems += _other_problems(parts, given, places)
+    params = given[find.params_of(parts)]
+    problems: list[str] = []
+    # blocks that `only=` left unfused are taken as they are
+    nodes = [
+        node
+        for node in find.blocks(parts, problems)
+        if not isinstance(at(params, (*node.path, node.name)), dict)
+    ]
+    own = [node for node in nodes if node.name in registered()]
+    blocks = examine_all([node for node in nodes if node.name not in registered()], problems)
+    for block in blocks:
+        problems += target_problems(block.node, at(params, block.node.path), _shapes(block))
+    problems += other_problems(parts, given, nodes)
     raise_all(problems)
-    absorbed = _absorb_all(blocks, given[home])
+    absorbed = _absorb_all(blocks, own, params)
     changes = {path: _update(leaves) for path, leaves in absorbed.items()}
     result = {
         name: _take_others(find.rebuild(tree, changes), given.get(name, {}), set(absorbed), ())
@@ -78,27 +83,34 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
     return variables
 
 
-def _has(tree: Any, place: Place) -> bool:
-    """Whether a block is there unfused (`only=` left it out)."""
-    return isinstance(get(tree, *place.path, place.name), dict)
+def _shapes(block: CheckedBlock) -> dict[str, tuple[int, ...]]:
+    """Shapes of the one convolution that a block is in the deploy tree."""
+    taps = [axis.taps for axis in block.branch.axes(block.dims)]
+    features = block.branch.channels(block.node.arrays, block.inputs, block.groups, [])
+    kernel = {"kernel": (*taps, block.inputs // block.groups, features)}
+    return kernel | ({"bias": (features,)} if block.branch.has_bias else {})
 
 
-def _absorb_all(blocks: list[Block], given: Any) -> dict[Path, dict[str, Any]]:
+def _absorb_all(
+    blocks: list[CheckedBlock], own: list[BlockNode], params: Any
+) -> dict[TreePath, dict[str, Any]]:
     """New leaves for every block, by the path of its node."""
     absorbed, reasons = {}, []
-    for block in blocks:
-        place = block.place
+    ways: list[tuple[BlockNode, Callable[[Any], dict[str, Any]]]]
+    ways = [(block.node, functools.partial(_absorb, block)) for block in blocks]
+    ways += [(node, functools.partial(unfolded, node.at(), node.name, node.arrays)) for node in own]
+    for node, way in ways:
         try:
-            absorbed[(*place.path, place.name)] = _absorb(block, get(given, *place.path))
+            absorbed[(*node.path, node.name)] = way(at(params, node.path))
         except NotFusableError as error:
-            reasons.append(f"  {place.at()}: {error}")
+            reasons.append(f"  {node.at()}: {error}")
     if reasons:
         raise NotFusableError("cannot unfuse:\n" + "\n".join(reasons))
     return absorbed
 
 
-def _absorb(block: Block, node: Mapping[str, Any]) -> dict[str, Any]:
-    arrays, branch = jax.tree.map(jnp.asarray, block.place.arrays), block.branch
+def _absorb(block: CheckedBlock, node: Mapping[str, Any]) -> dict[str, Any]:
+    arrays, branch = jax.tree.map(jnp.asarray, block.node.arrays), block.branch
     target = _target(block, node)
     target = target.astype(fold_dtype(*(leaf.dtype for leaf in jax.tree.leaves((target, arrays)))))
     if not branch.can_absorb(target.axes, bias=target.bias is not None):
@@ -132,7 +144,7 @@ def _finite(leaves: Any) -> bool:
     return all(bool(jnp.isfinite(leaf).all()) for leaf in concrete)
 
 
-def _target(block: Block, node: Mapping[str, Any]) -> Conv:
+def _target(block: CheckedBlock, node: Mapping[str, Any]) -> Conv:
     axes = block.branch.axes(block.dims)
     return Conv(
         node["kernel"],
@@ -141,49 +153,6 @@ def _target(block: Block, node: Mapping[str, Any]) -> Conv:
         dilation=[axis.dilation for axis in axes],
         groups=block.groups,
     )
-
-
-def _target_problems(block: Block, node: Any) -> list[str]:
-    place = block.place
-    if not isinstance(node, dict):
-        return [f"{find.text(place.path)}: missing in the deploy tree"]
-    axes = block.branch.axes(block.dims)
-    features = block.branch.channels(place.arrays, block.inputs, block.groups, [])
-    wanted = {"kernel": (*(axis.taps for axis in axes), block.inputs // block.groups, features)}
-    wanted |= {"bias": (features,)} if block.branch.has_bias else {}
-    problems = []
-    for name in ("kernel", "bias"):
-        where = find.text((*place.path, name))
-        if (name in node) != (name in wanted):
-            word = "missing" if name in wanted else "not expected"
-            problems.append(f"{where}: {word} in the deploy tree")
-        elif name in wanted and jnp.shape(node[name]) != wanted[name]:
-            problems.append(f"{where}: has shape {jnp.shape(node[name])}, expected {wanted[name]}")
-    return problems
-
-
-def _other_problems(parts: Any, given: Any, blocks: list[Place]) -> list[str]:
-    """Leaves outside the blocks that only one of the trees has, or of another shape."""
-    inside = {(*place.path, place.name) for place in blocks}
-    fused = {(*place.path, leaf) for place in blocks for leaf in ("kernel", "bias")}
-    problems = []
-    for name in dict.fromkeys([*parts, *given]):
-        have = {
-            path: leaf
-            for path, leaf in find.leaf_paths(parts.get(name, {}))
-            if not any(path[: len(node)] == node for node in inside)
-        }
-        want = {p: leaf for p, leaf in find.leaf_paths(given.get(name, {})) if p not in fused}
-        for path in sorted(have.keys() | want.keys(), key=str):
-            where = find.text(path if name is None else (name, *path))
-            if path not in want:
-                problems.append(f"{where}: missing in the deploy tree")
-            elif path not in have:
-                problems.append(f"{where}: only in the deploy tree")
-            elif jnp.shape(have[path]) != jnp.shape(want[path]):
-                shapes = jnp.shape(want[path]), jnp.shape(have[path])
-                problems.append(f"{where}: has shape {shapes[0]}, expected {shapes[1]}")
-    return problems
 
 
 def _update(new: Mapping[str, Any]) -> Any:
@@ -198,12 +167,17 @@ def _update(new: Mapping[str, Any]) -> Any:
     return change
 
 
-def _take_others(tree: Any, given: Any, blocks: set[Path], path: Path) -> Any:
+def _take_others(tree: Any, given: Any, blocks: set[TreePath], path: TreePath) -> Any:
+    below = children(tree)
     if path in blocks:
         return tree
-    if not isinstance(tree, dict):
+    if below is None:
         return given
-    return {
-        key: _take_others(value, given.get(key, {}), blocks, (*path, key))
-        for key, value in tree.items()
-    }
+    others = children(given) or {}
+    return with_children(
+        tree,
+        {
+            key: _take_others(value, others.get(key, {}), blocks, (*path, key))
+            for key, value in below.items()
+        },
+    )

@@ -158,7 +158,7 @@ TABLE = all_pairs()
 
 
 def quick_jit(function: Callable[..., Any]) -> Any:
-    """`jax.jit` without the optimisations that are most of its time."""
+    """`jax.jit` without the optimizations that are most of its time."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(function, compiler_options=options)
 
@@ -189,7 +189,7 @@ def random_tree(tree: Any, seed: int = 0) -> Any:
 
 
 def random_variables(module: Any, x: Any, seed: int = 0, **arguments: Any) -> Any:
-    """Random float64 variables of a module, without running its initialisers."""
+    """Random float64 variables of a module, without running its initializers."""
     shape = jax.ShapeDtypeStruct(x.shape, jnp.float32)
     return random_tree(jax.eval_shape(module.init, jax.random.key(0), shape, **arguments), seed)
 
@@ -217,6 +217,11 @@ def convolutions(function: Callable[..., Any], *args: Any) -> int:
 def largest(values: Any) -> float:
     """The largest magnitude."""
     return float(np.abs(np.asarray(values, np.float64)).max())
+
+
+def identical(one: Any, two: Any) -> bool:
+    """Whether two trees have the same leaves, the same objects."""
+    return bool(jax.tree.all(jax.tree.map(lambda a, b: a is b, one, two)))
 
 
 def same(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: float) -> bool:

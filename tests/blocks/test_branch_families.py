@@ -99,7 +99,7 @@ def test_orepa_convolves_once_per_norm_in_training(block: Any, number: int) -> N
 
 
 def node_of(block: Any, inputs: int = 4) -> Any:
-    """The parameters of a freshly initialised block, below its equation."""
+    """The parameters of a freshly initialized block, below its equation."""
     variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 6, 6, inputs)))
     (node,) = variables["params"]["conv"].values()
     return node

@@ -28,6 +28,7 @@ BLOCKS: dict[str, Any] = {
     "mixer block": RepMixerBlock(ratio=2, layer_scale=None),
     "attention": AttentionBlock(ratio=1, head_features=2),
     "attention, no scale": AttentionBlock(ratio=1, head_features=4, layer_scale=None),
+    "attention, layer norm": AttentionBlock(ratio=1, head_features=2, norm="layer"),
     "RepVGGDW": RepVGGDW(),
     "RepVGGDW, 5x5": RepVGGDW(5),
     "RepVGGDW, legacy": RepVGGDW(legacy=True),
@@ -123,6 +124,15 @@ def test_heads_are_two_while_training_and_their_mean_after(x64: None) -> None:
     }
     both = (head.apply(variables, x) * 2 - single.apply(alone, x)) - y
     assert largest(both) > 0.01  # the heads differ, so that a mean of one head twice would show
+
+
+def test_a_head_whose_norm_has_a_zero_scale_cannot_be_unfused() -> None:
+    head = NormLinears(3, heads=2)
+    like = random_variables(head, np.zeros((5, 4)))
+    (node,) = like["params"].values()
+    node["head0"]["norm"]["scale"] = np.array([1.0, 0.0, 1.0, 1.0])
+    with pytest.raises(repjax.NotFusableError, match=r"mean_of_norm_linears: .* norm of head0 is"):
+        repjax.unfuse_params(repjax.fuse_params(like), like)
 
 
 def test_layer_scale_starts_where_it_is_published() -> None:

@@ -171,7 +171,7 @@ def test_any_number_of_batch_axes() -> None:
     assert largest(deployed - alone) <= 1e-4 * largest(alone)
 
 
-def test_initialisation_leaves_statistics_alone() -> None:
+def test_initialization_leaves_statistics_alone() -> None:
     x = 3 + np.random.default_rng(0).normal(size=(2, 5, 6, 4))
     init = quick_jit(lambda x: RepConv(4, norm="sum").init(jax.random.key(0), x, train=True))
     variables = init(x)

@@ -75,6 +75,6 @@ def test_training_takes_the_statistics_of_the_batch(x64: None) -> None:
     block = RepLKBlock(kernel_size=5, small_kernel_size=3)
     x = np.random.default_rng(0).normal(size=(2, 5, 5, 4))
     variables = random_variables(block, x)
-    _, changed = jax.jit(lambda v: block.apply(v, x, True, mutable=True))(variables)
+    _, changed = quick_jit(lambda v: block.apply(v, x, True, mutable=True))(variables)
     pairs = zip(*(jax.tree.leaves(t["batch_stats"]) for t in (variables, changed)), strict=True)
     assert all(bool((old != new).all()) for old, new in pairs)

@@ -58,5 +58,5 @@ def test_training_by_hand_and_its_running_statistics() -> None:
     assert largest(stats["identity"]["norm"]["mean"] - 0.1 * x.mean((0, 1, 2))) < 1e-6
     wanted = 0.9 + 0.1 * x.var((0, 1, 2))
     assert largest(stats["identity"]["norm"]["var"] - wanted) < 1e-6
-    assert largest(y.mean((0, 1, 2))) < 1e-5  # three normalised branches, biases of zero
+    assert largest(y.mean((0, 1, 2))) < 1e-5  # three normalized branches, biases of zero
     assert described(updated["batch_stats"]) == described(variables["batch_stats"])

@@ -17,7 +17,7 @@ NAME = "y=conv3x3[bias]+conv1x1[bias]+identity"
 
 
 def test_ones_by_hand() -> None:
-    """All ones, two channels of 9x9: taps are 1, the centre 1 + 1, and 1 more on its own."""
+    """All ones, two channels of 9x9: taps are 1, the center 1 + 1, and 1 more on its own."""
     x = jnp.ones((1, 9, 9, 2))
     block = ResidualConv(2)
     shapes = jax.eval_shape(block.init, jax.random.key(0), x)

@@ -59,7 +59,7 @@ def test_block_fuses(x64: None, size: int, layer_scale: float | None) -> None:
 
 def test_layer_scale_begins_at_its_value() -> None:
     x = jnp.ones((1, 4, 4, 4))
-    params = jax.jit(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
+    params = quick_jit(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
     (node,) = params["pointwise2"]["shift_then_conv"]["conv"].values()
     np.testing.assert_array_equal(node["scale"], np.full(4, 0.25))
     np.testing.assert_array_equal(params["pointwise2"]["shift_then_conv"]["bias"], np.zeros(16))
@@ -74,7 +74,7 @@ def test_training_takes_the_statistics_of_the_batch(x64: None) -> None:
     block = UniRepLKNetBlock(7, drop_path=0.5)
     x = data(16, 5, 5, 4)
     variables = random_variables(block, x)
-    run = jax.jit(lambda v, key: block.apply(v, x, True, rngs={"dropout": key}, mutable=True))
+    run = quick_jit(lambda v, key: block.apply(v, x, True, rngs={"dropout": key}, mutable=True))
     (one, changed), (two, _) = (run(variables, jax.random.key(seed)) for seed in (0, 1))
     pairs = zip(*(jax.tree.leaves(t["batch_stats"]) for t in (variables, changed)), strict=True)
     assert all(bool((old != new).all()) for old, new in pairs)

@@ -24,6 +24,7 @@ from repjax.branches import (
     Pointwise,
     Scale,
     Sequence,
+    Shift,
     Sum,
     equation,
     parse,
@@ -48,6 +49,8 @@ BLOCKS: dict[str, tuple[tuple[Any, ...], bool]] = {
     "linear": ((Norm(LINEAR),), True),
     "online": ((Norm(Online(LINEAR)), Norm(Pointwise())), True),
     "separable": ((Sequence(Depthwise(3, multiplier=2), Pointwise()), Depthwise(3)), False),
+    "shifted": ((Norm(Sequence(Shift(Identity()), KxK(3))), Pointwise()), True),
+    "shifted_after": ((Shift(Scale(KxK(3))), Scale(Shift(Pointwise()))), True),
     "chained_sums": (
         (
             KxK(5, bias=True),
@@ -66,7 +69,7 @@ def block(name: str, **fields: Any) -> RepConv:
     return RepConv(INPUTS, branches=BLOCKS[name][0], norm=None, use_bias=False, **fields)
 
 
-def initialised(module: RepConv, x: Any) -> Any:
+def initialized(module: RepConv, x: Any) -> Any:
     return quick_jit(module.init)(jax.random.key(0), x)
 
 
@@ -181,7 +184,7 @@ def masks(*patterns: tuple[str, int], features: int = 6) -> list[np.ndarray]:
     for pattern, size in patterns:
         branch = Sequence(Pointwise(), Fixed(pattern, size), features=features)
         one = RepConv(features, branches=(first, branch), norm=None)
-        variables = initialised(one, jnp.ones((1, 4, 4, 3)))
+        variables = initialized(one, jnp.ones((1, 4, 4, 3)))
         (leaf,) = jax.tree.leaves(variables["fixed"])
         found.append(np.asarray(leaf))
     return found
@@ -213,14 +216,14 @@ def test_eyes_repeat_the_channels_of_a_group() -> None:
     first = Sum((Pointwise(kernel_init=jax.nn.initializers.zeros), Fixed("eye", 1)))
     chain = Sequence(first, KxK(3), features=8)
     one = RepConv(4, branches=(chain,), norm=None, groups=2, use_bias=False)
-    (mask,) = jax.tree.leaves(initialised(one, jnp.ones((1, 4, 4, 4)))["fixed"])
+    (mask,) = jax.tree.leaves(initialized(one, jnp.ones((1, 4, 4, 4)))["fixed"])
     np.testing.assert_array_equal(mask[0, 0], np.tile(np.eye(2), 4))
 
 
 def test_fixed_kernels_are_no_parameters_and_are_read_from_the_tree() -> None:
     one = block("edges")
     x = jnp.asarray(images(1, 6, 6), jnp.float32)
-    variables = initialised(one, x)
+    variables = initialized(one, x)
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])}
     assert names == {"kernel", "bias", "scale"}
     assert "fixed" not in repjax.fuse_params(variables)
@@ -243,7 +246,7 @@ class TestOnline:
 
     def test_has_the_same_tree(self) -> None:
         x = jnp.asarray(images(1, 6, 7), jnp.float32)
-        one, two = (initialised(module, x) for module in (self.native, self.merged))
+        one, two = (initialized(module, x) for module in (self.native, self.merged))
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
     def test_computes_and_trains_alike(self, x64: None) -> None:
@@ -282,12 +285,12 @@ class TestOnline:
         chain = Sequence(Pointwise(), Sum((KxK(3), AveragePool(3))))
         module = RepConv(INPUTS, branches=(Online(chain),), norm=None, dtype=dtype)
         x = jnp.asarray(images(1, 6, 7), jnp.float32)
-        variables = initialised(module, x)
+        variables = initialized(module, x)
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
         assert jax.eval_shape(module.apply, variables, x).dtype == dtype
 
 
-def test_initialisers_belong_to_branches() -> None:
+def test_initializers_belong_to_branches() -> None:
     constant = jax.nn.initializers.constant
     branches = (
         Norm(KxK(3, kernel_init=constant(2.0)), scale_init=constant(3.0)),
@@ -295,7 +298,7 @@ def test_initialisers_belong_to_branches() -> None:
         KxK(5, bias=True, bias_init=constant(11.0)),
     )
     one = RepConv(4, branches=branches, norm=None)
-    (node,) = initialised(one, jnp.ones((1, 6, 6, 4)))["params"].values()
+    (node,) = initialized(one, jnp.ones((1, 6, 6, 4)))["params"].values()
     assert set(np.ravel(node["conv3x3"]["kernel"])) == {2}
     assert set(np.ravel(node["conv3x3"]["norm"]["scale"])) == {3}
     assert set(np.ravel(node["conv1x1"]["scale"])) == {5}

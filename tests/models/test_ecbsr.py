@@ -35,17 +35,17 @@ def test_published_networks(name: str) -> None:
     assert sum(leaf.size for leaf in jax.tree.leaves(deployed)) == wanted
 
 
-@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("colors", [1, 3])
 @pytest.mark.parametrize("activation", ["prelu", "relu"])
-def test_fused_equals_native(colours: int, activation: str, x64: None) -> None:
+def test_fused_equals_native(colors: int, activation: str, x64: None) -> None:
     config = ECBSRConfig(modules=1, features=4, scale=2, identity=True, activation=activation)
-    model = ECBSR(config, in_channels=colours)
-    x = np.random.default_rng(0).normal(size=(5, 6, colours))
+    model = ECBSR(config, in_channels=colors)
+    x = np.random.default_rng(0).normal(size=(5, 6, colors))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     variables = random_variables(jax.tree.map(as_float64, shapes))
     y = quick_jit(model.apply)(variables, x)
     z = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x)
-    assert y.shape == (10, 12, colours)
+    assert y.shape == (10, 12, colors)
     assert np.abs(y - z).max() <= 1e-12 * np.abs(y).max()
 
 
@@ -53,7 +53,7 @@ def as_float64(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, jnp.float64)
 
 
-def test_blocks_learn_what_nearest_neighbours_lack() -> None:
+def test_blocks_learn_what_nearest_neighbors_lack() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 5, 3)), jnp.float32)
     model = ECBSR(SMALL, in_channels=3)
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -66,10 +66,10 @@ def test_pixel_shuffle_place_by_place() -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 2 * 9))
     y = pixel_shuffle(jnp.asarray(x), 3)
     assert y.shape == (2, 9, 12, 2)
-    for row, column, colour in np.ndindex(9, 12, 2):
-        channel = colour * 9 + row % 3 * 3 + column % 3
+    for row, column, color in np.ndindex(9, 12, 2):
+        channel = color * 9 + row % 3 * 3 + column % 3
         np.testing.assert_array_equal(
-            y[:, row, column, colour], np.float32(x)[:, row // 3, column // 3, channel]
+            y[:, row, column, color], np.float32(x)[:, row // 3, column // 3, channel]
         )
 
 

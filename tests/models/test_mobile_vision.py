@@ -39,6 +39,17 @@ MILLIONS = {
     "repghostnet_100": (4.07, 4.06),
     "repghostnet_200": (9.8, 9.77),
 }
+# millions of parameters of the train form and its outputs, as timm lists them
+LISTED = {
+    "repvit_m1": (5.49, 1000),
+    "repvit_m2": (8.8, 1000),
+    "repvit_m3": (10.68, 1000),
+    "fastvit_mci0": (11.41, 512),
+    "fastvit_mci1": (21.54, 512),
+    "fastvit_mci2": (35.82, 512),
+}
+# of the official deploy form, which keeps the norm of the 7x7 convolutions and layer scales
+LISTED_DEPLOYED = {"fastvit_mci3": (125.07, 768), "fastvit_mci4": (321.57, 768)}
 # (10^9 multiply-accumulates, 10^6 activations), train and deploy
 OPERATIONS = {
     "fastvit_t8": ((0.7, 8.63), (0.69, 6.59)),
@@ -121,9 +132,31 @@ def test_counts(name: str) -> None:
         assert found / 1e6 == pytest.approx(wanted, abs=0.0051)
 
 
+@pytest.mark.parametrize("name", LISTED)
+def test_parameters_of_towers_and_first_versions(name: str) -> None:
+    wanted, classes = LISTED[name]
+    assert round(parameters(models.create(name, num_classes=classes)) / 1e6, 2) == wanted
+
+
+@pytest.mark.parametrize("name", LISTED_DEPLOYED)
+def test_parameters_of_towers_with_layer_norm(name: str) -> None:
+    wanted, classes = LISTED_DEPLOYED[name]
+    config = models.create(name).config
+    channels = [depth * width for depth, width in zip(config.depths, config.widths, strict=True)]
+    kept = 2 * sum(channels) + sum(channels[config.token_mixers.index("attention") :])
+    deployed = parameters(models.create(name, num_classes=classes, deployed=True))
+    assert round((deployed + kept) / 1e6, 2) == wanted
+
+
+def parameters(model: Any) -> int:
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
 def test_every_network_is_listed() -> None:
     ours = [name for name in models.names() if name.startswith(("fastvit", "repvit"))]
-    assert set(ours) == set(PARAMETERS)
+    assert set(ours) == {*PARAMETERS, *LISTED, *LISTED_DEPLOYED}
     ghosts = [name for name in models.names() if name.startswith("repghost")]
     sizes = ("050", "058", "080", "100", "111", "130", "150", "200")
     assert ghosts == [f"repghostnet_{size}" for size in sizes]

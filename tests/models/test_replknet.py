@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 
 import repjax
 from repjax import models
+from tests.blocks.cases import quick_jit
 from tests.models.counting import count, count_deployed
 from tests.models.values import random_variables
 
@@ -95,11 +97,11 @@ def images() -> jax.Array:
 def test_features_and_unbatched_images() -> None:
     model, x = small(), images()
     variables = variables_of(model, x)
-    outputs = jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, x)
+    outputs = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     shapes = [(9, 12, 4), (5, 6, 6), (3, 3, 8), (2, 2, 8)]
     assert [y.shape for y in outputs] == [(2, *shape) for shape in shapes]
-    apply = jax.jit(model.apply)
-    np.testing.assert_allclose(apply(variables, x)[0], apply(variables, x[0]), rtol=1e-4, atol=1e-4)
+    both = quick_jit(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
+    np.testing.assert_allclose(*both(variables, x), rtol=1e-4, atol=1e-4)
 
 
 def test_norms_of_features_stay() -> None:
@@ -113,14 +115,19 @@ def test_norms_of_features_stay() -> None:
 def test_training_fuses_and_drops_paths() -> None:
     model, x = small(drop_path=0.5), images()
     variables = variables_of(model, x)
-    train = jax.jit(
+    train = quick_jit(
         lambda v, key: model.apply(v, x, True, mutable=["batch_stats"], rngs={"dropout": key})
     )
     (one, updates), (two, _) = (train(variables, jax.random.key(seed)) for seed in (0, 1))
     assert bool((one != two).any())
     changed = {**variables, **updates}
-    deployed = repjax.fuse_params(changed)
-    native, fused = jax.jit(model.apply)(changed, x), jax.jit(model.deploy().apply)(deployed, x)
+
+    @quick_jit
+    def forms(changed: Any, x: Any) -> Any:
+        fused = model.deploy().apply(repjax.fuse_params(changed), x)
+        return model.apply(changed, x), fused
+
+    native, fused = forms(changed, x)
     np.testing.assert_allclose(native, fused, rtol=1e-3, atol=1e-4)
 
 
@@ -129,8 +136,12 @@ def test_the_last_norm_takes_the_statistics_of_the_map() -> None:
     model, x = small(), images()
     variables = variables_of(model, x)
     train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
-    maps, _ = jax.jit(functools.partial(train, method="features"))(variables, x)
-    _, updates = jax.jit(train)(variables, x)
+
+    @quick_jit
+    def run(variables: Any, x: Any) -> Any:
+        return train(variables, x, method="features"), train(variables, x)
+
+    (maps, _), (_, updates) = run(variables, x)
     (old,), (new,) = (t["batch_stats"]["head"].values() for t in (variables, updates))
     mean = 0.9 * old["identity"]["norm"]["mean"] + 0.1 * maps[-1].mean(axis=(0, 1, 2))
     np.testing.assert_allclose(new["identity"]["norm"]["mean"], mean, rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ import pytest
 
 import repjax
 from repjax import models
+from tests.blocks.cases import quick_jit
 from tests.models.counting import count, count_deployed
 from tests.models.values import random_variables
 
@@ -77,7 +78,7 @@ def test_features_unbatched_images_and_training() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 33, 35, 3)), jnp.float32)
     variables = random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
 
-    @jax.jit
+    @quick_jit
     def everything(variables: Any, x: jax.Array) -> Any:
         _, updates = model.apply(variables, x, train=True, mutable=["batch_stats"])
         return (

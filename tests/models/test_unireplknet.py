@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from repjax import models
 from repjax.torch import StateDictError, load
 from repjax.torch.fit import flat
 from repjax.torch.names import names_of, oihw
+from tests.blocks.cases import quick_jit
 from tests.models.counting import count, count_deployed, of_form
 from tests.models.values import random_variables
 
@@ -118,24 +121,29 @@ def images() -> jax.Array:
 def test_features_and_unbatched_images() -> None:
     model, x = small(norm_features=True), images()
     variables = variables_of(model, x)
-    outputs = jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, x)
+    outputs = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     shapes = [(9, 12, 4), (5, 6, 8), (3, 3, 8), (2, 2, 8)]
     assert [y.shape for y in outputs] == [(2, *shape) for shape in shapes]
-    apply = jax.jit(model.apply)
-    np.testing.assert_allclose(apply(variables, x)[0], apply(variables, x[0]), rtol=2e-5, atol=2e-5)
+    both = quick_jit(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
+    np.testing.assert_allclose(*both(variables, x), rtol=2e-5, atol=2e-5)
 
 
 def test_training_fuses_and_drops_paths() -> None:
     model, x = small(drop_path=0.5), images()
     variables = variables_of(model, x)
-    train = jax.jit(
+    train = quick_jit(
         lambda v, key: model.apply(v, x, True, mutable=["batch_stats"], rngs={"dropout": key})
     )
     (one, updates), (two, _) = (train(variables, jax.random.key(seed)) for seed in (0, 1))
     assert bool((one != two).any())
     changed = {**variables, **updates}
-    deployed = repjax.fuse_params(changed)
-    native, fused = jax.jit(model.apply)(changed, x), jax.jit(model.deploy().apply)(deployed, x)
+
+    @quick_jit
+    def forms(changed: Any, x: Any) -> Any:
+        fused = model.deploy().apply(repjax.fuse_params(changed), x)
+        return model.apply(changed, x), fused
+
+    native, fused = forms(changed, x)
     np.testing.assert_allclose(native, fused, rtol=1e-3, atol=1e-4)
 
 

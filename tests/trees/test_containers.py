@@ -140,7 +140,7 @@ def test_an_nnx_state_goes_through_the_same_door() -> None:
     fused = repjax.fuse_params(pure)
     assert set(fused["blocks"]) == {0, 1}
     assert set(fused["blocks"][1]) == {"kernel", "bias"}
-    assert fused["head"] is pure["head"]
+    assert fused["head"]["kernel"] is pure["head"]["kernel"]
 
     @quick_jit
     def native(pure: Any, x: Any) -> Any:
@@ -153,6 +153,9 @@ def test_an_nnx_state_goes_through_the_same_door() -> None:
             x = nnx.relu(conv.apply({"params": fused["blocks"][number]}, x))
         return x.mean((1, 2)) @ fused["head"]["kernel"] + fused["head"]["bias"]
 
+    boxed = jax.tree.map(lambda leaf: leaf.astype(np.float32), state)
+    assert same(repjax.fuse_params(boxed), repjax.fuse_params(nnx.to_pure_dict(boxed)), 0)
+
     wanted = native(pure, X)
     assert largest(deployed(fused, X) - wanted) <= 1e-4 * largest(wanted)
     edited = jax.tree.map(lambda leaf: leaf * 1.5, fused)
@@ -163,6 +166,38 @@ def test_an_nnx_state_goes_through_the_same_door() -> None:
     del pure["blocks"][1][REPVGG]["conv1x1"]["norm"]["mean"]
     with pytest.raises(repjax.MalformedTreeError, match=r"blocks/1/y=.*conv1x1/norm/mean: missing"):
         repjax.fuse_params(pure)
+
+
+def test_blocks_inside_lists_and_tuples_are_fused() -> None:
+    one, two = (cast(random_variables(RepConv(4), X, seed), np.float32) for seed in (0, 1))
+    plain = {"kernel": jnp.ones(1)}
+    variables = {
+        "params": {"layers": [one["params"], plain], "pair": ({"block": two["params"]}, 3)},
+        "batch_stats": {"layers": [one["batch_stats"]], "pair": ({"block": two["batch_stats"]},)},
+    }
+    fused = repjax.fuse_params(variables)
+    assert list(fused) == ["params"]
+    layers, pair = fused["params"]["layers"], fused["params"]["pair"]
+    assert (type(layers), type(pair)) == (list, tuple)
+    assert same(layers[0], repjax.fuse_params(one)["params"], 0)
+    assert layers[1]["kernel"] is plain["kernel"]
+    assert same(pair[0]["block"], repjax.fuse_params(two)["params"], 0)
+    seen: list[str] = []
+    repjax.fuse_params(variables, only=lambda path: bool(seen.append(path)))
+    assert seen == ["layers/0", "pair/0/block"]
+    back = repjax.unfuse_params(fused, variables)
+    assert jax.tree.structure(back) == jax.tree.structure(variables)
+    assert same(repjax.fuse_params(back), fused, 1e-4)
+
+
+def test_what_stays_in_a_list_keeps_its_place() -> None:
+    one = cast(random_variables(RepConv(4), X), np.float32)
+    stats = {"mean": jnp.ones(1)}
+    variables = {
+        "params": {"layers": [one["params"], {}]},
+        "batch_stats": {"layers": [one["batch_stats"], stats]},
+    }
+    assert repjax.fuse_params(variables)["batch_stats"] == {"layers": [{}, stats]}
 
 
 def test_blocks_without_a_norm_need_no_collections() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import repjax
 from repjax.blocks import KxK, RepConv
-from tests.blocks.cases import cast, convolutions, described, largest, quick_jit, same
+from tests.blocks.cases import cast, convolutions, described, identical, largest, quick_jit, same
 from tests.trees.networks import IMAGES, PATHS, Network, at, paths_of
 
 
@@ -62,10 +63,35 @@ def test_what_is_not_a_block_is_the_same_object(variables: Any) -> None:
     more = {**variables, "step": jnp.zeros(()), "cache": {}}
     fused = repjax.fuse_params(more)
     for name in ("stem", "stem_norm", "head"):
-        assert fused["params"][name] is variables["params"][name]
-    assert fused["batch_stats"]["stem_norm"] is variables["batch_stats"]["stem_norm"]
+        assert identical(fused["params"][name], variables["params"][name])
+    assert identical(fused["batch_stats"]["stem_norm"], variables["batch_stats"]["stem_norm"])
     assert fused["step"] is more["step"]
-    assert fused["cache"] is more["cache"]
+    assert fused["cache"] == {}
+
+
+def test_containers_are_never_shared_with_the_input(variables: Any) -> None:
+    deployed = repjax.fuse_params(variables)
+    extra = {"layers": [{"kernel": 1}], "pair": ({"bias": 2},), "cache": {}}
+    state = optax.TraceState({"head": jnp.ones(1)})
+    given = {**variables, "more": extra, "state": state}
+    results = {
+        "fused": (repjax.fuse_params(given), given),
+        "left alone": (repjax.fuse_params(given, only=lambda path: False), given),
+        "deployed": (repjax.fuse_params(deployed), deployed),
+        "unfused": (repjax.unfuse_params(deployed, variables), variables),
+        "unfused of deployed": (repjax.unfuse_params(deployed, variables), deployed),
+    }
+    for result, tree in results.values():
+        assert not containers(result) & containers(tree)
+    assert results["left alone"][0]["state"].trace["head"] is state.trace["head"]
+
+
+def containers(tree: Any) -> set[int]:
+    """Identities of all containers that could be changed in place."""
+    own = {id(tree)} if isinstance(tree, dict | list) else set()
+    below = tree.values() if isinstance(tree, dict) else tree
+    inside = below if isinstance(tree, dict | list | tuple) else ()
+    return own.union(*map(containers, inside))
 
 
 def test_inputs_are_not_changed(variables: Any) -> None:
@@ -77,11 +103,10 @@ def test_inputs_are_not_changed(variables: Any) -> None:
 def test_a_deploy_tree_stays_as_it_is(variables: Any) -> None:
     fused = repjax.fuse_params(variables)
     again = repjax.fuse_params(fused)
-    assert jax.tree.structure(again) == jax.tree.structure(fused)
-    assert jax.tree.all(jax.tree.map(lambda a, b: a is b, again, fused))
-    assert again["params"] is fused["params"]
+    assert identical(again, fused)
     bare = fused["params"]
-    assert repjax.fuse_params(bare) is bare
+    again = repjax.fuse_params(bare)
+    assert identical(again, bare)
 
 
 def test_only_fuses_what_it_is_asked_to(variables: Any) -> None:
@@ -94,8 +119,8 @@ def test_only_fuses_what_it_is_asked_to(variables: Any) -> None:
     partly = repjax.fuse_params(variables, only=only)
     assert sorted(seen) == sorted(PATHS)
     assert set(at(partly["params"], "stage/narrowing")) == {"kernel", "bias"}
-    assert partly["params"]["chain"] is variables["params"]["chain"]
-    assert partly["params"]["residual"] is variables["params"]["residual"]
+    assert identical(partly["params"]["chain"], variables["params"]["chain"])
+    assert identical(partly["params"]["residual"], variables["params"]["residual"])
     assert set(partly["batch_stats"]) == {"stem_norm", "chain"}
     whole, direct = repjax.fuse_params(partly), repjax.fuse_params(variables)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, direct))
@@ -145,7 +170,7 @@ def test_a_block_at_the_root_beside_other_collections() -> None:
     variables = {**jax.tree.map(lambda a: jnp.ones(a.shape), shapes), "step": 3, "cache": {}}
     fused = repjax.fuse_params(variables)
     assert set(fused) == {"params", "step", "cache"}
-    assert repjax.fuse_params(fused)["params"] is fused["params"]
+    assert identical(repjax.fuse_params(fused)["params"], fused["params"])
 
 
 def test_groups_are_read_from_the_shapes() -> None:

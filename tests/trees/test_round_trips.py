@@ -38,6 +38,14 @@ def through_orbax_without_a_target(variables: Any, folder: pathlib.Path) -> Any:
         return checkpointer.restore(folder / "orbax")
 
 
+def through_orbax_with_a_file_per_array(variables: Any, folder: pathlib.Path) -> Any:
+    """Files are named by whole paths, and a name has 255 characters at most."""
+    with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(folder / "orbax", variables)
+        assert any("y=" in file.name for file in (folder / "orbax").rglob("*"))
+        return checkpointer.restore(folder / "orbax")
+
+
 def through_safetensors(variables: Any, folder: pathlib.Path) -> Any:
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
@@ -54,6 +62,7 @@ TRIPS = [
     through_jit,
     through_orbax,
     through_orbax_without_a_target,
+    through_orbax_with_a_file_per_array,
     through_safetensors,
     through_flax_bytes,
 ]
@@ -71,14 +80,14 @@ def test_fuses_to_the_same_after(
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), found, wanted))
 
 
-def test_fuses_after_an_optimiser_step(variables: Any) -> None:
-    """Optimiser states hold trees of the same names, too: they must not get in the way."""
-    optimiser = optax.chain(optax.add_decayed_weights(1e-2), optax.adam(1e-2))
+def test_fuses_after_an_optimizer_step(variables: Any) -> None:
+    """Optimizer states hold trees of the same names, too: they must not get in the way."""
+    optimizer = optax.chain(optax.add_decayed_weights(1e-2), optax.adam(1e-2))
 
     @jax.jit
     def step(params: Any) -> Any:
-        state = optimiser.init(params)
-        updates, state = optimiser.update(jax.tree.map(jnp.ones_like, params), state, params)
+        state = optimizer.init(params)
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
         return optax.apply_updates(params, updates), state
 
     params, state = step(variables["params"])

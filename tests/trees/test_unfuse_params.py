@@ -116,6 +116,10 @@ WAYS = {
     "norm of a sum": (Norm(repjax.branches.Sum((KxK(3, bias=False), Pointwise(bias=True)))),),
     "second best": (KxK(3, bias=False), KxK(3, bias=True)),
     "larger one": (KxK(3, bias=True), KxK(5, bias=True), KxK((1, 3))),
+    "norm in front": (Sequence(Norm(Identity()), Pointwise(bias=False)),),
+    "norm in front of a bias": (Sequence(Norm(Identity()), KxK(3, bias=True)),),
+    "norms around": (Norm(Sequence(Norm(Identity()), Pointwise(bias=False))), Pointwise()),
+    "scale in front": (Scale(Sequence(Scale(Identity(), bias=True), KxK(3)), bias=True),),
     "no bias at all": (KxK(3, bias=False), Pointwise(bias=False), Identity()),
 }
 
@@ -131,6 +135,22 @@ def test_where_kernel_and_bias_find_a_place(name: str) -> None:
     assert same(again, edited, 1e-11)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_norm_in_front_takes_the_bias_if_any_shift_comes_out_as_it() -> None:
+    """8 outputs of 4 inputs in 2 groups: 8 biases, 4 shifts."""
+    branches = (Sequence(Norm(Identity()), Pointwise(bias=False)),)
+    block = RepConv(8, branches, norm=None, groups=2)
+    trained, like = (random_variables(block, X, seed) for seed in (0, 1))
+    deployed = repjax.fuse_params(trained)
+    back = repjax.unfuse_params(deployed, like)
+    assert same(repjax.fuse_params(back), deployed, 1e-11)
+    deployed["params"]["bias"] = deployed["params"]["bias"].at[0].add(1e-9)
+    with pytest.raises(repjax.NotFusableError, match=r"y=conv1x1\(.*: .* no shift in front of it"):
+        repjax.unfuse_params(deployed, like)
+    unknown = jax.jit(repjax.unfuse_params)(deployed, like)["params"]
+    assert np.isnan(unknown["y=conv1x1(norm(identity))"]["identity"]["norm"]["bias"]).all()
+
+
 @pytest.mark.parametrize(
     ("branches", "words"),
     [
@@ -140,7 +160,7 @@ def test_where_kernel_and_bias_find_a_place(name: str) -> None:
         ((KxK(3, dilation=2), KxK(3)), "no branch has 5x5 taps"),
         ((KxK(3, tap=0), Identity(), KxK(2, tap=1)), "no branch has 4x4 taps"),
     ],
-    ids=["lines", "no bias", "chain", "dilated", "off centre"],
+    ids=["lines", "no bias", "chain", "dilated", "off center"],
 )
 def test_refused_where_no_branch_can(branches: Any, words: str) -> None:
     block = RepConv(4, branches, norm=None)
@@ -165,11 +185,12 @@ def test_a_scale_of_zero_is_refused_by_channel(around: Any) -> None:
         repjax.unfuse_params(edited_tree(like), like)
 
 
-def test_a_registered_block_cannot_be_unfused() -> None:
+def test_a_registered_block_without_a_way_back_is_refused() -> None:
     name = "test_unfuse_registered"
-    repjax.register(name)(lambda subtree: (subtree["weight"], None))
+    repjax.register_block(name)(lambda subtree: (subtree["weight"], None))
     like = {"head": {name: {"weight": jnp.ones((2, 2))}}}
-    with pytest.raises(repjax.MalformedTreeError, match=f"head/{name}: a registered block"):
+    words = f"cannot unfuse:\n  head/{name}: '{name}' was registered without a way back"
+    with pytest.raises(repjax.NotFusableError, match=words):
         repjax.unfuse_params(repjax.fuse_params(like), like)
 
 

@@ -1,4 +1,4 @@
-"""What stands around one branch, above all a norm."""
+"""Batch norm after a branch."""
 
 from __future__ import annotations
 
@@ -11,68 +11,31 @@ import jax
 import jax.numpy as jnp
 
 from repjax import algebra
-from repjax.algebra import Conv, NotFusableError
+from repjax.algebra import Conv
 from repjax.algebra.geometry import Axis
-from repjax.branches.branch import Branch, Geometry, Initializer, Leaf, Leaves, Path, Scope, get
-
-
-class Around(Branch):
-    """What stands around one branch and lives in its node: norm, scale, minus, merging."""
-
-    branch: Branch
-
-    def children(self) -> tuple[Branch, ...]:
-        """The branch inside."""
-        return (self.branch,)
-
-    @property
-    def label(self) -> str:
-        """The name of the branch inside."""
-        return self.branch.label
-
-    @property
-    def has_bias(self) -> bool:
-        """As the branch inside."""
-        return self.branch.has_bias
-
-    def axes(self, dims: int) -> tuple[Axis, ...]:
-        """As the branch inside."""
-        return self.branch.axes(dims)
-
-    def leaves(self) -> dict[Path, Leaf]:
-        """As the branch inside."""
-        return self.branch.leaves()
-
-    def inputs(self, leaves: Leaves, groups: int) -> int | None:
-        """As the branch inside."""
-        return self.branch.inputs(leaves, groups)
-
-    def channels(
-        self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[Path, str]]
-    ) -> int:
-        """As the branch inside; every vector of this node must have as many entries."""
-        features = self.branch.channels(leaves, inputs, groups, problems)
-        for path in self.leaves().keys() - self.branch.leaves().keys():
-            shape = get(leaves, *path).shape
-            if shape != (features,):
-                problems.append((path, f"has shape {shape}, expected ({features},)"))
-        return features
-
-    def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
-        """As the branch inside."""
-        return self.branch.can_absorb(axes, bias=bias)
+from repjax.branches.branch import (
+    Branch,
+    Geometry,
+    Initializer,
+    LeafPath,
+    LeafShape,
+    Leaves,
+    Scope,
+    get,
+)
+from repjax.branches.wrapper import Wrapper, function, require_nonzero, shifted, updated
 
 
 @dataclasses.dataclass(frozen=True)
-class Norm(Around):
+class Norm(Wrapper):
     """Batch norm after a branch.
 
     Args:
-        branch: what is normalised.
+        branch: what is normalized.
         epsilon: added to the variance.
         scale: whether it has a trained scale.
         bias: whether it has a trained bias.
-        scale_init: initialiser of its scale; None leaves it to the block.
+        scale_init: initializer of its scale; None leaves it to the block.
 
     Source: Ioffe and Szegedy, Batch Normalization, ICML 2015.
 
@@ -96,9 +59,12 @@ class Norm(Around):
                 f"a norm directly after a norm: {inner.formula()}; keep one of them (a block's "
                 "norm='branch' adds one to every branch)"
             )
-        epsilon = float(self.epsilon)
+        try:
+            epsilon = float(self.epsilon)
+        except (TypeError, ValueError):
+            epsilon = math.nan
         if not 0 <= epsilon < math.inf:
-            raise ValueError(f"epsilon {epsilon}: expected a finite number, 0 or more")
+            raise ValueError(f"epsilon {self.epsilon}: expected a finite number, 0 or more")
         return dataclasses.replace(self, branch=inner, epsilon=epsilon)
 
     def formula(self) -> str:
@@ -112,16 +78,16 @@ class Norm(Around):
         """Always: it subtracts a mean."""
         return True
 
-    def leaves(self) -> dict[Path, Leaf]:
+    def leaves(self) -> dict[LeafPath, LeafShape]:
         """Those of the branch, and the node `norm`."""
         names = ["scale"] * self.scale + ["bias"] * self.bias + ["mean", "var"]
-        return self.branch.leaves() | {("norm", name): Leaf() for name in names}
+        return self.branch.leaves() | {("norm", name): LeafShape() for name in names}
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The branch, then batch norm over what is not border."""
         y = self.branch.apply(scope, x, geometry)
         mask = interior(y, geometry.border)
-        return scope.normalise(y, self.epsilon, self.scale, self.bias, mask, self.scale_init)
+        return scope.normalize(y, self.epsilon, self.scale, self.bias, mask, self.scale_init)
 
     def _affine(self, leaves: Leaves, dims: int) -> Conv:
         arrays = [get(leaves, "norm", name) for name in ("mean", "var", "scale", "bias")]
@@ -143,15 +109,14 @@ class Norm(Around):
         factor = affine.kernel.reshape(-1)
         require_nonzero(factor, self)
         bias = target.bias
-        norm = {}
-        if bias is not None and self.bias:
-            now = self.fold(leaves, inputs, groups, target.dims).bias
-            norm = {"norm": {"bias": shifted(leaves["norm"]["bias"], bias, now)}}
-            bias = None
-        elif bias is not None:
-            bias = (bias - affine.bias) / factor
-        inner = target.replace(kernel=target.kernel / factor, bias=bias)
-        return {**self.branch.absorb(inner, leaves, inputs, groups), **norm}
+        kept = bias is not None and self.bias
+        inner_bias = None if bias is None or kept else (bias - affine.bias) / factor
+        inner = target.replace(kernel=target.kernel / factor, bias=inner_bias)
+        new = self.branch.absorb(inner, leaves, inputs, groups)
+        if not kept:
+            return new
+        now = self.fold(updated(leaves, new), inputs, groups, target.dims).bias
+        return {**new, "norm": {"bias": shifted(leaves["norm"]["bias"], bias, now)}}
 
 
 def interior(y: jax.Array, border: tuple[tuple[int, int], ...]) -> jax.Array | None:
@@ -166,26 +131,6 @@ def interior(y: jax.Array, border: tuple[tuple[int, int], ...]) -> jax.Array | N
         shape[number - 1 - len(border)] = size
         mask = mask & ((place >= low) & (place < size - high)).reshape(shape)
     return mask
-
-
-def shifted(own: jax.Array, wanted: jax.Array, now: jax.Array | None) -> jax.Array:
-    """A bias of its own with which a branch folds to the bias `wanted`, where it is `now`."""
-    assert now is not None, "who has a bias of its own folds to one with a bias"
-    bias = own.astype(wanted.dtype) + (wanted - now.astype(wanted.dtype))
-    return bias.astype(own.dtype)
-
-
-def require_nonzero(factor: jax.Array, branch: Branch) -> None:
-    """Refuse to divide by a scale known to be zero."""
-    if not isinstance(factor, jax.core.Tracer) and bool((factor == 0).any()):
-        zeros = jnp.flatnonzero(factor == 0).tolist()
-        raise NotFusableError(f"the scale of {branch.formula()} is zero on channels {zeros}")
-
-
-def function(name: str, attributes: list[str], branch: Branch) -> str:
-    """A name applied to a branch."""
-    suffix = f"[{','.join(attributes)}]" if attributes else ""
-    return f"{name}{suffix}({branch.formula()})"
 
 
 def scientific(number: float) -> str:

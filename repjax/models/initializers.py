@@ -1,4 +1,4 @@
-"""The initialisers that PyTorch gives convolutions and linear maps, and published ones."""
+"""The initializers that PyTorch gives convolutions and linear maps, and published ones."""
 
 from __future__ import annotations
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from repjax.branches.branch import Branch, Leaf, Leaves, Path
+from repjax.branches.branch import Branch, LeafPath, LeafShape, Leaves
+
+
+def require_outputs(branch: Branch, inputs: int, features: int) -> None:
+    """Refuse a branch of a block, or of a sum, that has not as many output channels.
+
+    Raises:
+        ValueError: another number of channels comes out.
+    """
+    found = branch.outputs(inputs, features)
+    if found != features:
+        raise ValueError(
+            f"branch {branch.formula()} makes {found} channels of {inputs}, but the block has "
+            f"features={features} output channels; put it into a Sequence with a Pointwise(), "
+            "leave it out, or change features"
+        )
 
 
 def named(branches: Sequence[Branch]) -> dict[str, Branch]:
@@ -18,7 +33,7 @@ def named(branches: Sequence[Branch]) -> dict[str, Branch]:
     return names
 
 
-def nest(branches: Mapping[str, Branch]) -> dict[Path, Leaf]:
+def nest(branches: Mapping[str, Branch]) -> dict[LeafPath, LeafShape]:
     """The leaves of several branches, under their names."""
     return {
         (name, *path): leaf
@@ -39,10 +54,10 @@ def channels_of(
     leaves: Leaves,
     inputs: int,
     groups: int,
-    problems: list[tuple[Path, str]],
+    problems: list[tuple[LeafPath, str]],
 ) -> int:
     """Output channels of a branch in the node of that name, problems under its path."""
-    inner: list[tuple[Path, str]] = []
+    inner: list[tuple[LeafPath, str]] = []
     features = branch.channels(leaves.get(name, {}), inputs, groups, inner)
     problems.extend(((name, *path), problem) for path, problem in inner)
     return features

@@ -1,0 +1,107 @@
+"""What the outputs of a program depend on: its arrays, those that reach them, other inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from repjax import jaxprs
+
+
+def arrays_only(
+    apply: Callable[..., Any], variables: Any, inputs: Any
+) -> tuple[Callable[[list[Any]], Any], list[Any], int]:
+    """A call that takes only the arrays, these arrays, and how many are variables.
+
+    What has a shape and a type is an array. Everything else (functions, flags, numbers,
+    names: the static parts of an Equinox module) is handed to the call as it is.
+    """
+    leaves, structure = jax.tree.flatten((variables, *inputs))
+    places = [number for number, leaf in enumerate(leaves) if _is_array(leaf)]
+
+    def call(arrays: list[Any]) -> Any:
+        full = list(leaves)
+        for place, array in zip(places, arrays, strict=True):
+            full[place] = array
+        return apply(*jax.tree.unflatten(structure, full))
+
+    own = sum(_is_array(leaf) for leaf in jax.tree.leaves(variables))
+    return call, [leaves[place] for place in places], own
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+def nudged(values: list[Any], variables: int) -> list[Any]:
+    """The same values with other inputs: floats a little off, integers in reverse order.
+
+    Without any input that can be moved, the variables are.
+    """
+    signs = np.random.default_rng(0)
+
+    def move(value: Any) -> Any:
+        if is_float(value):
+            return value * (1 + 2.0**-6 * signs.choice([-1.0, 1.0], size=np.shape(value)))
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return value
+        return np.asarray(value).reshape(-1)[::-1].reshape(np.shape(value))
+
+    inputs = [move(value) for value in values[variables:]]
+    still = all(
+        np.array_equal(comparable(one), comparable(two))
+        for one, two in zip(inputs, values[variables:], strict=True)
+    )
+    return [move(v) if still else v for v in values[:variables]] + inputs
+
+
+class Reach(NamedTuple):
+    """What a value depends on: numbers of inputs, and types on the way to it."""
+
+    inputs: frozenset[int]
+    types: frozenset[Any]
+
+
+def reached(program: Any) -> Reach:
+    """The inputs that the outputs of a program depend on, and the types on the way."""
+
+    def step(equation: Any, operands: list[Any], scope: str) -> list[Reach]:
+        known = [operand for operand in operands if isinstance(operand, Reach)]
+        inside = [
+            atom.aval
+            for body in core.jaxprs_in_params(equation.params)
+            for inner in jaxprs.equations(body)
+            for atom in inner.outvars
+        ]
+        types = frozenset(aval.dtype for aval in inside if hasattr(aval, "dtype"))
+        before = Reach(
+            frozenset().union(*(value.inputs for value in known)),
+            types.union(*(value.types for value in known)),
+        )
+        return [before._replace(types=before.types | {v.aval.dtype}) for v in equation.outvars]
+
+    inputs = jaxprs.body_of(program).inputs
+    values = [Reach(frozenset({n}), frozenset({v.aval.dtype})) for n, v in enumerate(inputs)]
+    outputs = jaxprs.interpret(program, values, step, keep=lambda _: False)
+    known = [value for value in outputs if isinstance(value, Reach)]
+    return Reach(
+        frozenset().union(*(value.inputs for value in known)),
+        frozenset().union(*(value.types for value in known)),
+    )
+
+
+def comparable(value: Any) -> np.ndarray[Any, Any]:
+    """An array that NumPy compares, PRNG keys by their data."""
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    return np.asarray(value)
+
+
+def is_float(value: Any) -> bool:
+    kind = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
+    return bool(jnp.issubdtype(kind, jnp.floating))

@@ -1,0 +1,125 @@
+"""How branches run in Linen: their arrays, norms and child branches as nodes of a module."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+
+from repjax.blocks.batch_norm import batch_norm
+from repjax.branches import Branch, Geometry, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the arrays and norms of a block have in common."""
+
+    train: bool
+    momentum: float
+    axis_name: str | None
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+    precision: lax.PrecisionLike
+    kernel_init: Initializer
+    bias_init: Initializer
+    scale_init: Initializer
+    norm_scale_init: Initializer
+
+
+class BranchNode(nn.Module):
+    """The node of one branch in the tree."""
+
+    branch_: Branch
+    settings: Settings
+
+    @nn.compact
+    def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """Run the branch on data."""
+        return self.branch_.apply(LinenScope(self, self.settings), x, geometry)
+
+
+class _Gathered(nn.Module):
+    """A node of which only the arrays are wanted."""
+
+    requests: Mapping[str, Any]
+    settings: Settings
+
+    @nn.compact
+    def __call__(self) -> dict[str, Any]:
+        return LinenScope(self, self.settings).gather(self.requests)
+
+
+class LinenScope:
+    """What a branch finds in a compact Linen module: see `repjax.branches.Scope`."""
+
+    def __init__(self, module: nn.Module, settings: Settings) -> None:
+        self.module = module
+        self.settings = settings
+        self.precision = settings.precision
+
+    def leaf(self, name: str, request: Request) -> jax.Array:
+        """The array of that name, a parameter unless it is never trained."""
+        shape, dtype = request.shape, self.settings.param_dtype
+        leaf: jax.Array
+        if request.fixed:
+            assert request.init is not None
+            leaf = self.module.variable("fixed", name, request.init, None, shape, dtype).value
+            return leaf
+        initializers = {
+            "kernel": self.settings.kernel_init,
+            "bias": self.settings.bias_init,
+            "scale": self.settings.scale_init,
+        }
+        leaf = self.module.param(name, request.init or initializers[name], shape, dtype)
+        return leaf
+
+    def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
+        """Several arrays at once, those of nodes inside too."""
+        return {
+            name: self.leaf(name, request)
+            if isinstance(request, Request)
+            else _Gathered(request, self.settings, name=name)()
+            for name, request in requests.items()
+        }
+
+    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
+        """Arrays in the compute type."""
+        return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
+
+    def normalize(
+        self,
+        x: jax.Array,
+        epsilon: float,
+        scale: bool,
+        bias: bool,
+        mask: jax.Array | None,
+        scale_init: Initializer | None,
+    ) -> jax.Array:
+        """Batch norm in the node `norm`, statistics of the masked positions only."""
+        settings = self.settings
+        norm = batch_norm(
+            settings.train,
+            momentum=settings.momentum,
+            axis_name=settings.axis_name,
+            dtype=settings.dtype,
+            param_dtype=settings.param_dtype,
+            epsilon=epsilon,
+            use_scale=scale,
+            use_bias=bias,
+            scale_init=scale_init or settings.norm_scale_init,
+            name="norm",
+        )
+        y: jax.Array = norm(x, mask=mask if self.settings.train else None)
+        return y
+
+    def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
+        """Another branch, in the node of that name."""
+        y: jax.Array = BranchNode(branch, self.settings, name=name)(x, geometry)
+        return y

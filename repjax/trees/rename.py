@@ -1,0 +1,49 @@
+"""Trees with names that older versions wrote: the same arrays, by the names of today."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repjax.branches.grammar import PREFIX, equation, parse
+from repjax.trees.containers import children, plain, require_tree, with_children
+
+
+def rename_params(variables: Any) -> dict[str, Any]:
+    """Give the blocks of a tree the names that modules of this version write.
+
+    `fuse_params` reads every name that any version wrote; ``model.apply`` looks for those of
+    its own version. Arrays stay the same objects; names of today stay as they are.
+
+    Args:
+        variables: a tree as `fuse_params` takes it.
+
+    Returns:
+        A tree of new dicts.
+
+    Raises:
+        TypeError: it is no nested dict.
+
+    Example:
+        >>> from repjax.branches.short import written_out
+        >>> list(rename_params({written_out("y=norm(orepa3x3)"): {}}))
+        ['y=norm(orepa3x3)']
+    """
+    require_tree(variables, "variables")
+    renamed: dict[str, Any] = _renamed(plain(variables))
+    return renamed
+
+
+def _renamed(node: Any) -> Any:
+    below = children(node)
+    if below is None:
+        return node
+    return with_children(node, {_name(key): _renamed(value) for key, value in below.items()})
+
+
+def _name(key: Any) -> Any:
+    if not isinstance(key, str) or not key.startswith(PREFIX):
+        return key
+    try:
+        return equation(parse(key))
+    except ValueError:
+        return key
