@@ -223,7 +223,9 @@ def _pooled(x: jax.Array, window: Map, layout: Layout) -> jax.Array:
         taps[place], strides[place], dilation[place] = axis.taps, axis.stride, axis.dilation
         padding[place], spread[place] = (axis.low, axis.high), axis.input_dilation
     zero = np.zeros((), x.dtype)
-    return lax.reduce_window(x, zero, lax.add, taps, strides, padding, spread, dilation)
+    sums: jax.Array
+    sums = lax.reduce_window(x, zero, lax.add, taps, strides, padding, spread, dilation)
+    return sums
 
 
 def _viewed(x: jax.Array, view: Map, layout: Layout, sizes: Sequence[Any]) -> jax.Array:
