@@ -11,9 +11,9 @@ from collections.abc import Iterator
 # Before JAX starts a backend: tests compile much and run little.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 

@@ -4,8 +4,8 @@ from repjax.blocks.acnet import ACBlock
 from repjax.blocks.dbb import DiverseBranchBlock
 from repjax.blocks.ecb import ECB
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
+from repjax.blocks.fastvit_stages import AttentionBlock, ConvFFN, RepMixerBlock
 from repjax.blocks.grn import GlobalResponseNorm
-from repjax.blocks.metaformer import AttentionBlock, ConvFFN, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.blocks.orepa import (
     OREPABlock,

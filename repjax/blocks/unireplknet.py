@@ -11,8 +11,7 @@ from jax.nn.initializers import Initializer
 from repjax.blocks.block import Block, gelu
 from repjax.blocks.drop_path import DropPath
 from repjax.blocks.grn import GlobalResponseNorm
-from repjax.blocks.shifted import ShiftedConv
-from repjax.branches import Branch, KxK, Norm, Scale, Sum
+from repjax.branches import Branch, Identity, KxK, Norm, Scale, Sequence, Shift, Sum
 
 # kernel size: (size, dilation) of each branch beside it
 DILATED_BRANCHES = {
@@ -146,13 +145,12 @@ class UniRepLKNetBlock(Block):
         y = GlobalResponseNorm(
             use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype, name="response_norm"
         )(gelu(y))
-        y = ShiftedConv(
+        y = self.conv(
+            "pointwise2",
             features,
             branches=(self._pointwise(),),
             scale_init=nn.initializers.constant(self.layer_scale or 1.0),
-            name="pointwise2",
             **bare,
-            **self.common,
         )(y, train)
         return x + DropPath(self.drop_path)(y, train)
 
@@ -163,6 +161,6 @@ class UniRepLKNetBlock(Block):
         return Norm(Sum(dilated_branches(self.kernel_size, self.epsilon)), self.epsilon)
 
     def _pointwise(self) -> Branch:
-        """The second linear layer, with its norm and the layer scale."""
-        linear = Norm(KxK(1), self.epsilon)
+        """The response norm's bias, the second linear layer, its norm and the layer scale."""
+        linear = Norm(Sequence(Shift(Identity()), KxK(1)), self.epsilon)
         return Scale(linear) if self.layer_scale else linear

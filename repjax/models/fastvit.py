@@ -10,7 +10,7 @@ import jax
 
 from repjax.blocks.block import gelu
 from repjax.blocks.fastvit import PatchEmbed, RepCPE
-from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
+from repjax.blocks.fastvit_stages import AttentionBlock, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.models.initializers import small_normal
 from repjax.models.network import Network, Preprocessing

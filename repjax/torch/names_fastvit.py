@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
-from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
+from repjax.blocks.fastvit_stages import AttentionBlock, RepMixerBlock
 from repjax.models.fastvit import FastViT
 from repjax.torch.names import Names, Replacement, register_names
 from repjax.torch.names_mobileone import block_rules
@@ -97,9 +97,10 @@ def metaformer_rules(words: Words, scale: str = "") -> dict[str, str]:
         r"feed_forward/pointwise1": f"{words.feed_forward}.fc1",
         r"feed_forward/pointwise2/y=[^/]*/scale": words.scale.format(scale),
         r"feed_forward/pointwise2(?:/y=[^/]*)?": f"{words.feed_forward}.fc2",
+        r"norm": "norm",
         r"query_key_value/y=[^/]*/norm": "norm",
         r"query_key_value/y=[^/]*/identity/norm": "norm",
-        r"query_key_value(?:/y=[^/]*/conv1x1)?": "token_mixer.qkv",
+        r"query_key_value(?:/y=[^/]*/conv1x1|/y=conv1x1)?": "token_mixer.qkv",
         r"project/y=[^/]*/scale": words.scale.format("_1"),
         r"project(?:/y=[^/]*)?": "token_mixer.proj",
     }

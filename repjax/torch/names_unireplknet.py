@@ -35,10 +35,10 @@ BLOCK: dict[str, Replacement] = {
     r"squeeze_excite/expand": "se.up",
     r"pointwise1": "pwconv1.1",
     r"response_norm/scale": "act.1.gamma",
-    r"pointwise2/shift_then_conv/bias": "act.1.beta",
-    r"pointwise2/shift_then_conv/conv/y=[^/]*/scale": "gamma",
-    r"pointwise2/shift_then_conv/conv/y=[^/]*/norm": "pwconv2.2",
-    r"pointwise2/shift_then_conv/conv/y=[^/]*": "pwconv2.0",
+    r"pointwise2/y=[^/]*/identity/bias": "act.1.beta",
+    r"pointwise2/y=[^/]*/scale": "gamma",
+    r"pointwise2/y=[^/]*/norm": "pwconv2.2",
+    r"pointwise2/y=[^/]*/conv1x1": "pwconv2.0",
     r"pointwise2": "pwconv2.0",
 }
 

@@ -19,6 +19,7 @@ from repjax.trees.containers import (
     with_children,
 )
 from repjax.trees.register import registered
+from repjax.trees.rename import regrouped
 
 Parts = dict[str | None, Any]
 
@@ -48,7 +49,7 @@ def collections(variables: Any, argument: str) -> Parts:
         TypeError: it is no nested dict.
     """
     require_tree(variables, argument)
-    tree = plain(variables)
+    tree = regrouped(plain(variables))
     return {**tree} if children(tree.get("params")) is not None else {None: tree}
 
 

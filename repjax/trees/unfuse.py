@@ -32,7 +32,8 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
 
     Args:
         deployed: a deploy tree, as `fuse_params` returns it.
-        like: a multi-branch tree of the same network, freshly initialized or trained.
+        like: a multi-branch tree of the same network, freshly initialized or trained. What
+            older versions grouped otherwise (`rename_params`) comes out as today's.
 
     Returns:
         A tree with the structure and shapes of `like`, and with its dtypes and shardings in

@@ -12,7 +12,7 @@ import pytest
 import repjax
 from repjax.blocks.drop_path import DropPath
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
-from repjax.blocks.metaformer import AttentionBlock, ConvFFN, RepMixerBlock
+from repjax.blocks.fastvit_stages import AttentionBlock, ConvFFN, RepMixerBlock
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
 from repjax.blocks.repvit import NormLinears, RepVGGDW, RepViTBlock
 from tests.blocks.cases import largest, quick_jit, random_variables

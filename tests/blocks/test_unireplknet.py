@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 
 import repjax
-from repjax import NotFusableError
 from repjax.blocks.grn import GlobalResponseNorm
-from repjax.blocks.shifted import ShiftedConv
 from repjax.blocks.unireplknet import (
     DILATED_BRANCHES,
     DilatedReparamBlock,
     UniRepLKNetBlock,
 )
-from repjax.branches import KxK, Norm, Scale
-from tests.blocks.cases import described, largest, quick_jit, random_variables
+from tests.blocks.cases import (
+    cast,
+    identical,
+    largest,
+    quick_jit,
+    random_variables,
+    same,
+)
 
 
-def assert_fuses(
-    block: UniRepLKNetBlock | ShiftedConv | DilatedReparamBlock, x: np.ndarray
-) -> None:
+def assert_fuses(block: UniRepLKNetBlock | DilatedReparamBlock, x: np.ndarray) -> None:
     variables = random_variables(block, x)
     deployed = repjax.fuse_params(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
@@ -60,9 +62,9 @@ def test_block_fuses(x64: None, size: int, layer_scale: float | None) -> None:
 def test_layer_scale_begins_at_its_value() -> None:
     x = jnp.ones((1, 4, 4, 4))
     params = quick_jit(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
-    (node,) = params["pointwise2"]["shift_then_conv"]["conv"].values()
+    (node,) = params["pointwise2"].values()
     np.testing.assert_array_equal(node["scale"], np.full(4, 0.25))
-    np.testing.assert_array_equal(params["pointwise2"]["shift_then_conv"]["bias"], np.zeros(16))
+    np.testing.assert_array_equal(node["identity"]["bias"], np.zeros(16))
 
 
 def test_unknown_kernel_sizes_are_refused() -> None:
@@ -111,24 +113,25 @@ def test_response_norm_in_other_dimensions(dims: int) -> None:
     np.testing.assert_array_equal(y[0], layer.apply(params, x[0]))
 
 
-@pytest.mark.parametrize("dims", [1, 2])
-def test_shifted_conv_fuses(x64: None, dims: int) -> None:
-    layer = ShiftedConv(6, branches=(Scale(Norm(KxK(1))), KxK(1)), norm=None, dims=dims)
-    assert_fuses(layer, data(2, *(4,) * dims, 3))
-
-
-def test_shift_before_a_padded_kernel_is_refused() -> None:
-    layer = ShiftedConv(2, branches=(KxK(3),), norm=None)
-    variables = random_variables(layer, np.ones((1, 4, 4, 2)))
-    with pytest.raises(NotFusableError, match="at the border"):
-        repjax.fuse_params(variables)
-
-
-def test_shifted_conv_keeps_its_types() -> None:
-    layer = ShiftedConv(2, branches=(KxK(1),), param_dtype=jnp.bfloat16)
-    x = jnp.ones((1, 4, 4, 2))
-    variables = jax.eval_shape(layer.init, jax.random.key(0), x)
-    deployed = jax.eval_shape(repjax.fuse_params, variables)
-    assert described(deployed) == described(
-        jax.eval_shape(layer.deploy().init, jax.random.key(0), x)
-    )
+def test_trees_of_before_there_was_a_shift_branch_are_read() -> None:
+    block = UniRepLKNetBlock(3, ffn_ratio=1)
+    variables = cast(random_variables(block, np.ones((1, 4, 4, 4))), np.float32)
+    (name,) = variables["params"]["pointwise2"]
+    old_name = name.replace("conv1x1(shift(identity))", "conv1x1")
+    node, stats = (variables[part]["pointwise2"][name] for part in ("params", "batch_stats"))
+    conv = {"kernel": node["conv1x1"]["kernel"], "norm": node["norm"], "scale": node["scale"]}
+    shifted = {"bias": node["identity"]["bias"], "conv": {old_name: conv}}
+    old = {
+        "params": {**variables["params"], "pointwise2": {"shift_then_conv": shifted}},
+        "batch_stats": {
+            **variables["batch_stats"],
+            "pointwise2": {"shift_then_conv": {"conv": {old_name: stats}}},
+        },
+    }
+    deployed = repjax.fuse_params(variables)
+    assert same(repjax.fuse_params(old), deployed, 0)
+    renamed = repjax.rename_params(old)
+    assert jax.tree.structure(renamed) == jax.tree.structure(variables)
+    assert identical(renamed, variables)
+    back = repjax.unfuse_params(deployed, old)
+    assert jax.tree.structure(back) == jax.tree.structure(variables)

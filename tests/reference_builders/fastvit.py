@@ -8,7 +8,7 @@ from typing import Any
 
 from repjax.blocks.block import gelu
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
-from repjax.blocks.metaformer import AttentionBlock, RepMixerBlock
+from repjax.blocks.fastvit_stages import AttentionBlock, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.blocks.replknet import ReparamLargeKernelConv
 from repjax.models.fastvit import FastViT, FastViTConfig
