@@ -27,5 +27,5 @@ def test_the_set_up_commands_are_the_two_agreed():
     commands = re.findall(r"^\d\. `(.*)`$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert commands == [
         'python -m pip install -e ".[experiments]" && python -m experiments.quickstart',
-        'python -m pip install -e ".[test]" && python -m pytest',
+        'python -m pip install -e ".[test]" && python -m pytest -n 2',
     ]
