@@ -31,7 +31,7 @@ class Fold:
         """The parameters by path; abstract if an array is. Shardings of arrays carry over."""
         read = [arrays[index] for index in self._read]
         if any(isinstance(array, jax.ShapeDtypeStruct) for array in read):
-            return self._by_path(arrays, jax.eval_shape(self._compute, read))
+            return self.abstract(arrays)
         if not self._fresh:
             return self._by_path(arrays, [])
         return self._by_path(arrays, sharding.keep(self._jitted, self._shardings(arrays), read))
@@ -39,7 +39,7 @@ class Fold:
     def abstract(self, specs: Sequence[Any]) -> dict[Path, Any]:
         """Shapes and types of the parameters."""
         read = [specs[index] for index in self._read]
-        return self._by_path(specs, jax.eval_shape(self._compute, read))
+        return self._by_path(specs, jax.eval_shape(self._jitted, read) if self._fresh else [])
 
     def _compute(self, read: Sequence[Any]) -> list[Any]:
         arrays = dict(zip(self._read, read, strict=True))
