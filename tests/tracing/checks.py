@@ -7,6 +7,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from repjax import count_operations, fuse
 from tests.tracing.reading import Work, work
@@ -178,6 +179,15 @@ def same_gradients(apply, variables, fused, *inputs, tolerance=1e-10):
     expected = of(lambda variables, inputs: apply(variables, *inputs))
     found = of(lambda variables, inputs: fused.apply(fused.fuse_params(variables), *inputs))
     assert error(expected, found) <= tolerance
+
+
+def mostly_slow(names, *always):
+    """Names for `parametrize`: those not told here wait for the slow suite."""
+    missing = set(always) - set(names)
+    assert not missing, missing
+    return [
+        name if name in always else pytest.param(name, marks=pytest.mark.slow) for name in names
+    ]
 
 
 def linen(module, x, seed=0):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import repjax
-from tests.tracing.checks import check, error, image, leaves_called, numbers
+from tests.tracing.checks import check, error, image, leaves_called, mostly_slow, numbers
 from tests.tracing.parts import conv, norm, relu, weights
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -35,11 +35,14 @@ GEOMETRIES = {
     "padding of a pointwise convolution": (1, 1, (1, 2), 1, 1),
     "negative padding on one side": (3, 1, (-1, 1), 1, 1),
 }
-SIZES = (8, 7, 3, 1)
+ALWAYS = (
+    *("3", "3 with strides and one-sided padding", "3 dilated with strides", "even with strides"),
+    *("groups", "depthwise", "more padding than kernel with strides"),
+)
 
 
 @pytest.mark.parametrize("dims", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("name", mostly_slow(GEOMETRIES, *ALWAYS))
 def test_geometry(name, dims):
     size, strides, padding, dilation, groups = GEOMETRIES[name]
     w = {
@@ -55,7 +58,7 @@ def test_geometry(name, dims):
     fused = check(apply, w, image(1, *(16,) * dims, C), after={"conv": 1}, products=0, shifts=1)
     (border,) = leaves_called(fused.params, "bias_map")
     assert border.shape == (*(size,) * dims, 1, C)
-    for small in SIZES:
+    for small in (7, 3, 1) if dims == 1 else (8, 7, 3, 2, 1):
         if small + sum(padding) > dilation * (size - 1):
             x = image(2, *(small,) * dims, C)
             assert error(apply(w, x), fused.apply(fused.params, x)) <= 1e-12
@@ -137,12 +140,11 @@ def run_chain(seed):
     apply, w, cropped = random_chain(seed)
     # zero padding after a crop is a border that one kernel does not have
     fused = check(apply, w, image(1, 16, C), after=None if cropped else {"conv": 1})
-    for size in (19, 23):
-        x = image(1, size, C)
-        assert error(apply(w, x), fused.apply(fused.params, x)) <= 1e-12
+    x = image(1, 23, C)
+    assert error(apply(w, x), fused.apply(fused.params, x)) <= 1e-12
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_chain(seed):
     run_chain(seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import time
 
 import equinox as eqx
 import jax
@@ -77,6 +78,33 @@ def test_older_plans_are_dropped_and_made_again():
     assert plan_all() >= len(sizes) - 1
     assert plan_all() >= len(sizes) - KEPT - 1  # at most 16, and the first, were still there
     assert error(apply(W, X()), fused.apply(fused.params, X())) <= 1e-12
+
+
+def linear(w, x):
+    for k, *rest in w:
+        x = norm({"norm": rest}, conv(x, k))
+    return x
+
+
+def branched(w, x):
+    for k, *rest in w:
+        x = norm({"norm": rest}, conv(x, k)) + 3.0 * x
+    return x
+
+
+@pytest.mark.parametrize("program", [linear, branched])
+def test_planning_time_is_nearly_linear_in_a_chain_without_non_linearities(program):
+    def seconds(length):
+        shapes = [((1, 1, C, C), *[(C,)] * 4)] * length
+        w = [tuple(jax.ShapeDtypeStruct(one, jnp.float64) for one in all) for all in shapes]
+        start = time.process_time()
+        fused = repjax.fuse(program, w, X())
+        assert fused.report.totals.kernels["conv"] == 1
+        return time.process_time() - start
+
+    seconds(2)
+    # six times as long: a square law would take 36 times as long
+    assert seconds(48) < 18 * seconds(8)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])

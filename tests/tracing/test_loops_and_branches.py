@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from tests.tracing.checks import mostly_slow
 from tests.tracing.parts import conv, norm, relu
 from tests.tracing.test_never_raises import W, X, same
 
@@ -50,6 +51,12 @@ LOOPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LOOPS)
+ALWAYS = (
+    *("scan over weights", "scan that carries a weight", "while", "switch on an input"),
+    *("cond on a weight", "nested jit", "gradient inside"),
+)
+
+
+@pytest.mark.parametrize("name", mostly_slow(LOOPS, *ALWAYS))
 def test_loops_and_branches(name):
     same(LOOPS[name], W, X())

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import repjax
-from tests.tracing.checks import check, counts, error, image
+from tests.tracing.checks import check, counts, error, image, mostly_slow
 from tests.tracing.parts import conv, norm, relu, weights
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -104,7 +104,7 @@ CROPS = {
 }
 
 
-@pytest.mark.parametrize("name", CROPS)
+@pytest.mark.parametrize("name", mostly_slow(CROPS, "high", "mixed", "of the input", "two"))
 @pytest.mark.parametrize("joined", [False, True], ids=["sum", "concatenate"])
 def test_crops(name, joined):
     def apply(w, x):
@@ -161,7 +161,15 @@ RANKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RANKS)
+ALWAYS = (
+    *("a scalar", "weight over data", "a row times data", "data of lower rank"),
+    *("lower rank without broadcasting first", "lower rank for every example", "outer product"),
+    *("vector times matrix", "weight as the left of a product", "kernel from data"),
+    *("data as a kernel", "grouped over the batch"),
+)
+
+
+@pytest.mark.parametrize("name", mostly_slow(RANKS, *ALWAYS))
 def test_ranks(name):
     same(RANKS[name], W, X())
 
