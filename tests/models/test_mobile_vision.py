@@ -16,6 +16,7 @@ from repjax import models
 from repjax.models.repghost import Row
 from tests.blocks.cases import quick_jit
 from tests.models.counting import of_form, shape
+from tests.models.sampled import sampled
 from tests.models.values import random_variables
 
 # Published deploy counts of FastViT keep norms and layer scales that ours folds.
@@ -105,7 +106,10 @@ def kept_scales(variables: Any) -> int:
     return sum(leaf.size for p, leaf in paths if p[-1] == "scale" and p[-3] in linear)
 
 
-@pytest.mark.parametrize("name", [*PARAMETERS, *MILLIONS])
+DEFAULT = ("fastvit_t8", "fastvit_ma36", "repvit_m0_9", "repghostnet_050")
+
+
+@pytest.mark.parametrize("name", sampled([*PARAMETERS, *MILLIONS], *DEFAULT))
 def test_counts(name: str) -> None:
     model = models.create(name)
     height, width = model.config.preprocessing.input_size

@@ -6,6 +6,7 @@ import pytest
 
 from repjax import models
 from tests.models.counting import count, count_deployed
+from tests.models.sampled import sampled
 
 PARAMETERS = {
     "mobileone_s0": (5_293_272, 2_078_504),
@@ -25,7 +26,7 @@ OPERATIONS = {
 PAIRS = 2 + 8 + 10 + 1
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", sampled(PARAMETERS, "mobileone_s0", "mobileone_s4"))
 def test_counts(name: str) -> None:
     model = models.create(name)
     train, deploy = count(model), count_deployed(model)

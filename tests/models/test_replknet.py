@@ -14,6 +14,7 @@ import repjax
 from repjax import models
 from tests.blocks.cases import quick_jit
 from tests.models.counting import count, count_deployed
+from tests.models.sampled import sampled
 from tests.models.values import random_variables
 
 # train, and the official deploy form, which merges kernels but keeps the other norms
@@ -36,7 +37,7 @@ def test_parameters(name: str) -> None:
     assert found == (train, official - norms_that_fold(forms[0].config))
 
 
-@pytest.mark.parametrize("name", ["replknet_31b", "replknet_xl"])
+@pytest.mark.parametrize("name", sampled(["replknet_31b", "replknet_xl"], "replknet_31b"))
 def test_counts(name: str) -> None:
     """31L is 31B, wider."""
     model = models.create(name)

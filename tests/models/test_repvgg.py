@@ -13,6 +13,7 @@ import repjax
 from repjax import models
 from tests.blocks.cases import quick_jit
 from tests.models.counting import count, count_deployed
+from tests.models.sampled import sampled
 from tests.models.values import random_variables
 
 PARAMETERS = {
@@ -48,7 +49,7 @@ OPERATIONS = {
 BLOCKS = {"a": 22, "b": 28, "d": 48}
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", sampled(PARAMETERS, "repvgg_a0", "repvgg_b1g2"))
 def test_counts(name: str) -> None:
     model = models.create(name)
     size = model.config.preprocessing.input_size[0]

@@ -45,7 +45,7 @@ class Expansion:
         kinds = ["plain", "explicit", "split", "norm", "permuted", "pointwise", "cast", "remat"]
         kinds += ["jit", "transposed", "bordered", "negated", "doubled", "cropped", "halves"]
         kinds += ["gathered", "reversed", "shuffled", "masked", "overwritten", "mirrored"]
-        kinds += ["examples", "padded", "placed", "custom", "unnormed"]
+        kinds += ["placed", "custom", "unnormed"]
         kind = self.rng.choice(kinds) if depth else "plain"
         if kind == "plain":
             k = self.weight(kernel)
@@ -122,8 +122,6 @@ class Expansion:
             "negated": lambda w, x: 0.0 - (-inner(w, x)),
             "doubled": lambda w, x: 3.0 * inner(w, x) - 2 * inner(w, x),
             "transposed": lambda w, x: inner(w, x).transpose(0, 3, 1, 2).transpose(0, 2, 3, 1),
-            "examples": lambda w, x: moves.swapped_examples(inner(w, moves.swapped_examples(x))),
-            "padded": lambda w, x: moves.padded_examples(inner(w, x)),
         }[kind]
 
 

@@ -126,8 +126,8 @@ class Affine(Sums):
 
     # Maps.
 
-    def follow(self, state: State, second: Map, value: Value) -> State:
-        """The form after one more map, for the value that has this form."""
+    def follow(self, state: State, second: Map, value: Value, result: Value | None = None) -> State:
+        """The form after one more map, for the value that has this form; `result` comes out."""
         if second.is_identity:
             return state
         if isinstance(state, Stacked) and second.is_window:
@@ -145,6 +145,11 @@ class Affine(Sums):
             if not shapes.chain_problems(state.map.shape, second.shape, sizes, False):
                 second, value = self.compose(state.map, second), state.value
                 state = state.form
+        if isinstance(state, Rearranged) and result is not None:
+            flipped = self._flipped(state)
+            if flipped is not None and not any(second.shape.axes[a].stride > 1 for a in flipped):
+                form = self.follow(state.form, self.mirrored(second, flipped), state.value)
+                return Rearranged(self.settled(form), result, state.operations)
         form = self.settled(state)
         if second.is_identity:
             return form
@@ -153,6 +158,16 @@ class Affine(Sums):
         if second.chosen is not None:
             return Viewed(form, second, value)
         return self._after(form, second, value)
+
+    def _flipped(self, state: Rearranged) -> list[int] | None:
+        """The spatial axes that are flipped, if nothing else is rearranged."""
+        if any(operation.name != "rev" for operation in state.operations):
+            return None
+        space = self.layout(state.value).space
+        axes = [axis for one in state.operations for axis in one.params["dimensions"]]
+        if not set(axes) <= set(space):
+            return None
+        return [place for place, axis in enumerate(space) if axes.count(axis) % 2]
 
     def settled(self, state: State) -> Form:
         """The form with nothing left that waits."""

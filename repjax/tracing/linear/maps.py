@@ -202,6 +202,25 @@ class Maps(Vectors):
         )
         return Map(shape, kernel)
 
+    def mirrored(self, one: Map, flipped: Sequence[int]) -> Map:
+        """The map between flips along some spatial axes, along which its strides are 1."""
+        if one.is_pointwise or not flipped:
+            return one
+        axes = tuple(
+            dataclasses.replace(axis, low=axis.high, high=axis.low) if place in flipped else axis
+            for place, axis in enumerate(one.shape.axes)
+        )
+        shape = dataclasses.replace(one.shape, axes=axes)
+        if one.is_window:
+            return self.window(shape.features, axes)
+        kernel = self.weights.node(
+            *("mirrored", [one.kernel], lambda value: jnp.flip(value, tuple(flipped))),
+            static=tuple(flipped),
+            shape=shape.kernel_shape,
+            dtype=one.kernel.dtype,
+        )
+        return Map(shape, kernel)
+
     def flattened(self, one: Map, dims: int) -> Map:
         """A map of one tap on images of another number of spatial axes."""
         if one.shape.dims == dims:

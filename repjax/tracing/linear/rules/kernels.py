@@ -70,7 +70,7 @@ def _convolution(operation: Operation, operands: Sequence[Operand], affine: Affi
     groups = params["feature_group_count"]
     shape = Shape(axes, affine.features(data), affine.features(operation.result), groups)
     second = affine.of_kernel(kernel, order, shape)
-    return affine.follow(state_of(state), second, data)
+    return affine.follow(state_of(state), second, data, operation.result)
 
 
 def _relate_product(operation: Operation, roles: Roles) -> Relation | str:
@@ -106,7 +106,7 @@ def _product(operation: Operation, operands: Sequence[Operand], affine: Affine) 
     features = affine.features(data), affine.features(operation.result)
     shape = Shape((geometry.Axis(1),) * dims, *features)
     second = affine.of_kernel(weight, (contracted, 1 - contracted), shape)
-    return affine.follow(state_of(operands[0 if first else 1]), second, data)
+    return affine.follow(state_of(operands[0 if first else 1]), second, data, operation.result)
 
 
 def _relate_pool(operation: Operation, roles: Roles) -> Relation | str:
@@ -131,7 +131,8 @@ def _pool(operation: Operation, operands: Sequence[Operand], affine: Affine) -> 
         count = math.prod(data.shape[axis] for axis in wide)
         return Summed(affine.settled(state), data, wide, count, operation.result.dtype)
     axes = [_window(operation.params, axis) for axis in affine.layout(data).space]
-    return affine.follow(state, affine.window(affine.features(data), axes), data)
+    window = affine.window(affine.features(data), axes)
+    return affine.follow(state, window, data, operation.result)
 
 
 def _covered(pool: Operation) -> tuple[int, ...]:
