@@ -20,6 +20,8 @@ from repjax.trees import (
 if TYPE_CHECKING:
     from repjax import models, torch
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Fused",
     "InternalWarning",

@@ -53,7 +53,8 @@ def fuse(
         A `Fused` program: ``params``, ``apply``, ``fuse_params`` and ``report``.
 
     Raises:
-        Exception: what JAX raises if `apply` cannot be traced; nothing else.
+        Exception: what JAX raises if `apply` cannot be traced.
+        ValueError: `cost` is no price.
 
     Source: the merging of branches is that of Ding et al., RepVGG, CVPR 2021, and Diverse
         Branch Block, CVPR 2021, here found in the program instead of in class names.
@@ -70,6 +71,11 @@ def fuse(
         >>> bool((fused.apply(fused.params, jnp.ones((1, 2, 4, 4))) > 0).all())
         True
     """
+    if not callable(cost) and not 0 <= cost < float("inf"):
+        raise ValueError(
+            f"cost is {cost!r}, expected the price of writing one element, a number of at least 0 "
+            "(1.0 by default), or a function of a repjax.tracing.plan.cost.Kernel"
+        )
     return Fused(apply, variables, inputs, cost)
 
 

@@ -158,3 +158,9 @@ def test_errors_of_tracing_are_jax_own():
 
     with pytest.raises(jax.errors.TracerBoolConversionError):
         fuse(apply, W, image(1, 6, 6, 4))
+
+
+@pytest.mark.parametrize("cost", [float("nan"), -1.0, float("inf")])
+def test_a_cost_that_is_no_price_is_refused(cost):
+    with pytest.raises(ValueError, match="expected the price of writing one element"):
+        fuse(lambda w, x: conv(x, w["one"]), W, image(1, 6, 6, 4), cost=cost)
