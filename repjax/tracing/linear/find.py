@@ -100,7 +100,10 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
         while waiting:
             left = [one for one in waiting if not _related(one, roles, related, reasons)]
             if len(left) == len(waiting):
-                _assume(left, roles)
+                operation = _likeliest(left)
+                if not _assume(operation, roles):
+                    reasons[operation] = "nothing says what its axes are"
+                    left.remove(operation)
             waiting = left
         if rank == _HINTED:
             _follow_hints(program, related, roles)
@@ -130,16 +133,20 @@ def _related(
     return True
 
 
-def _assume(waiting: Sequence[Operation], roles: Roles) -> None:
-    """Give one operation's axes the role that is likely: stacked are channels, cut is space."""
-    stacks = [one for one in waiting if one.name == "concatenate"]
-    operation = (stacks or waiting)[0]
+def _likeliest(waiting: Sequence[Operation]) -> Operation:
+    """Of operations whose axes nothing tells of, the one to guess first: a stack."""
+    return next((one for one in waiting if one.name == "concatenate"), waiting[0])
+
+
+def _assume(operation: Operation, roles: Roles) -> bool:
+    """Give an operation's axes their likely role; False if that contradicts what is known."""
     assumed = RULES[operation.name].assumed
-    assert assumed is not None
+    if assumed is None:
+        return False
     axes, role = assumed
-    for axis in axes(operation):
-        if roles.role(axis) is None:
-            roles.relate(Relation(roles=[(axis, role)]))
+    unknown = [axis for axis in axes(operation) if roles.role(axis) is None]
+    given = [roles.relate(Relation(roles=[(axis, role)])) for axis in unknown]
+    return bool(given) and all(given)
 
 
 def _relation(rule: Rule, operation: Operation, roles: Roles) -> Relation | str | None:
