@@ -171,7 +171,7 @@ class Groups:
     ) -> tuple[list[State], Apart | None]:
         key = (operation, *(id(forms.get(value)) for value in operation.data))
         if _ends_a_mean(operation, forms):
-            return [], Apart("the mean over space keeps its own 1/N")
+            return [], Apart("a mean keeps its own 1/N")
         if key not in self._forms:
             try:
                 self._forms[key] = self.linear.forms(operation, forms.get), None
@@ -209,12 +209,14 @@ def _ends_a_mean(operation: Operation, forms: Mapping[Value, State]) -> bool:
     if operation.name not in {"mul", "div"} or len(operation.data) != 1:
         return False
     (data,), (weight,) = operation.data, operation.weights
-    if data in forms or uniform_number(weight) is None:
+    if uniform_number(weight) is None:
         return False
     producer = data.producer
     while producer is not None and producer.kind is Kind.FREE:
         producer = producer.data[0].producer
     if producer is None or producer.name not in {"reduce_sum", "reduce_window_sum"}:
+        return False
+    if producer.result in forms:
         return False
     return producer.name == "reduce_sum" or all(
         after == 1 or after == before

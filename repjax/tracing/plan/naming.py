@@ -43,10 +43,17 @@ def module_of_group(group: Group, variables: Sequence[Variable]) -> Path:
         weights = [weight for one in operations for weight in one.weights if weight.variables]
         if weights:
             indices = sorted({index for weight in weights for index in weight.variables})
-            found = module_of([variables[index].path for index in indices])
-            if found:
-                return found
+            paths = [variables[index].path for index in indices]
+            unnamed = all(path[-1].isdigit() for path in paths)
+            if module_of(paths) and not (unnamed and _scope_of(group)):
+                return module_of(paths)
             break
+    return _scope_of(group)
+
+
+def _scope_of(group: Group) -> Path:
+    """The named scopes of a group's kernels, or of its last operation that has some."""
+    heavy = [one for one in group.operations if one.kind is Kind.KERNEL]
     for operation in (*heavy, *reversed(group.operations)):
         if scope_path(operation.scope):
             return scope_path(operation.scope)
