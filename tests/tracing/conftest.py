@@ -41,7 +41,7 @@ MISSING = {
     "test_untrue_reasons_are_not_given[layer norm]": "its mean is told of",
     "test_untrue_reasons_are_not_given[layer norm by hand]": "its mean is told of",
     "test_expanded_network[26]": "exact, with three convolutions where two are known",
-    "test_a_permutation_before_the_convolution_goes_into_it": "a shuffle before a convolution stays",
+    "test_a_permutation_before_the_convolution_goes_into_it": "a shuffle in front stays",
 }
 """What the second edition of the tracing door still lacks."""
 
