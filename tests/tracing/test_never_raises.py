@@ -71,6 +71,11 @@ BATCH = {
         {"conv": 2},
     ),
     "swapped halves": (lambda w, x: jnp.tanh(swap(conv(x, w["a"])) + swap(x)), {"conv": 1}),
+    "swapped halves and a vector": (lambda w, x: jnp.tanh(swap(x) - w["v"]), {}),
+    "swapped differences and a vector": (
+        lambda w, x: jnp.tanh(jnp.concatenate([x[:1] - x[1:], x[:1]]) * w["v"] + w["u"]),
+        {},
+    ),
     "reversed": (lambda w, x: jnp.tanh(conv(x, w["a"])[::-1] + x), {"conv": 1}),
     "crop of everything": (lambda w, x: jnp.tanh(block(w, x)[:1, 1:, :-2, 1:3]), {"conv": 1}),
     "tokens": (lambda w, x: jnp.tanh((x[:1] @ w["dense"])[:, 1:] + w["dense"][0]), {"dot": 1}),
