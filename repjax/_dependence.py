@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from repjax import jaxprs
+from repjax.leaves import Leaves
 
 
 def arrays_only(
@@ -21,17 +21,12 @@ def arrays_only(
     What has a shape and a type is an array. Everything else (functions, flags, numbers,
     names: the static parts of an Equinox module) is handed to the call as it is.
     """
-    leaves, structure = jax.tree.flatten((variables, *inputs))
-    places = [number for number, leaf in enumerate(leaves) if _is_array(leaf)]
+    leaves = Leaves((variables, *inputs), _is_array)
 
     def call(arrays: list[Any]) -> Any:
-        full = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            full[place] = array
-        return apply(*jax.tree.unflatten(structure, full))
+        return apply(*leaves.rebuild(arrays))
 
-    own = sum(_is_array(leaf) for leaf in jax.tree.leaves(variables))
-    return call, [leaves[place] for place in places], own
+    return call, leaves.arrays, len(Leaves(variables, _is_array).arrays)
 
 
 def _is_array(leaf: Any) -> bool:
@@ -74,7 +69,7 @@ def reached(program: Any) -> Reach:
         known = [operand for operand in operands if isinstance(operand, Reach)]
         inside = [
             atom.aval
-            for body in core.jaxprs_in_params(equation.params)
+            for body in jaxprs.programs_in(equation)
             for inner in jaxprs.equations(body)
             for atom in inner.outvars
         ]

@@ -79,12 +79,17 @@ def call_body(equation: Equation) -> Jaxpr | None:
     return None
 
 
+def programs_in(equation: Equation) -> list[Jaxpr]:
+    """The programs among the parameters of an equation: bodies of calls, loops and branches."""
+    return list(core.jaxprs_in_params(equation.params))
+
+
 def holds(jaxpr: Jaxpr, names: frozenset[str] = HEAVY) -> bool:
     """Whether an operation of one of these names occurs in a jaxpr, at any depth."""
     for equation in body_of(jaxpr).equations:
         if equation.primitive.name in names:
             return True
-        if any(holds(inner, names) for inner in core.jaxprs_in_params(equation.params)):
+        if any(holds(inner, names) for inner in programs_in(equation)):
             return True
     return False
 

@@ -108,6 +108,13 @@ def test_norm_passes_a_flip_in_space(flip):
     check(apply, W, X(), after={"conv": 1}, products=0, shifts=1)
 
 
+def test_a_convolution_between_two_flips_is_a_convolution():
+    def apply(w, x):
+        return relu(conv(x, w["a"]) + conv(x[:, ::-1], w["b"])[:, ::-1])
+
+    check(apply, W, X(), before={"conv": 2}, after={"conv": 1}, gone=MOVES)
+
+
 @pytest.mark.parametrize("flip", FLIPS)
 def test_flips_of_two_convolutions_are_one(flip):
     def apply(w, x):

@@ -29,14 +29,13 @@ class Division:
 
 def divide(program: Program, groups: Groups) -> Division:
     """The best division found."""
-    linear = groups.linear
     values = [value for one in program.operations for value in one.results]
-    values = [value for value in values if value in linear.values and value.is_used]
-    whole = Split.of(values, linear, groups)
+    values = [value for value in values if value in groups.linear.values and value.is_used]
+    whole = Split.of(values, groups)
     found: list[Group] = []
     cuts: list[Cut] = []
     for members in whole.members.values():
-        split, reasons = search(members, linear, groups)
+        split, reasons = search(members, groups)
         found += split.groups
         cuts += reasons
     final, carried = carry(_in_order(found), groups)

@@ -13,9 +13,8 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.primitives import Kind
-from repjax.tracing.linear.find import Linear
 from repjax.tracing.plan.groups import Group, Groups, is_best
-from repjax.tracing.program.program import Operation, Value
+from repjax.tracing.program.program import Value
 
 _NEAR = 6
 """How far apart, among the candidates, two cuts are that are tried as a pair."""
@@ -40,14 +39,12 @@ class Split:
     members: Mapping[Value, tuple[Value, ...]]
     cuts: frozenset[Value]
     forced: Mapping[Value, str]
-    linear: Linear
     evaluate: Groups
 
     @classmethod
-    def of(cls, values: Sequence[Value], linear: Linear, groups: Groups) -> Split:
+    def of(cls, values: Sequence[Value], groups: Groups) -> Split:
         """Without cuts."""
-        empty = cls({}, {}, frozenset(), {}, linear, groups)
-        return empty._rooted(values)
+        return cls({}, {}, frozenset(), {}, groups)._rooted(values)
 
     @property
     def groups(self) -> list[Group]:
@@ -128,9 +125,9 @@ class Split:
         return ends.pop() if len(ends) == 1 else value
 
 
-def search(members: tuple[Value, ...], linear: Linear, groups: Groups) -> tuple[Split, list[Cut]]:
+def search(members: tuple[Value, ...], groups: Groups) -> tuple[Split, list[Cut]]:
     """The best division found of values that lead to one root, and why its cuts are there."""
-    start = Split.of(members, linear, groups)._exact()
+    start = Split.of(members, groups)._exact()
     if all(is_best(group) for group in start.groups):
         return start, [Cut(value, reason) for value, reason in start.forced.items()]
     candidates = _candidates(members)
@@ -192,12 +189,8 @@ def _candidates(members: Sequence[Value]) -> list[Value]:
     for value in members:
         operation = value.producer
         assert operation is not None
-        if operation.kind in {Kind.KERNEL, Kind.WINDOW} or _is_joint(operation):
+        if operation.kind in {Kind.KERNEL, Kind.WINDOW} or len(operation.data) > 1:
             found.update(dict.fromkeys([*operation.data, value]))
         elif operation.kind is Kind.MOVE or operation.name == "reshape":
             found[value] = None
     return sorted((value for value in found if value in inside), key=lambda one: one.number)
-
-
-def _is_joint(operation: Operation) -> bool:
-    return len(operation.data) > 1
