@@ -33,11 +33,15 @@ class Relation:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The axes of one value by role; spatial axes in the order kernels have them."""
+    """The axes of one value by role; spatial axes in the order kernels have them.
+
+    What is neither space nor channels is batch; `examples` are those known to be.
+    """
 
     batch: tuple[int, ...]
     space: tuple[int, ...]
     channel: int
+    examples: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def dims(self) -> int:
@@ -91,7 +95,8 @@ class Roles:
         space = [index for index, role in enumerate(roles) if role == SPACE]
         space.sort(key=lambda index: classes[index].rank)
         batch = [index for index in range(len(roles)) if index not in (*space, channel)]
-        return Layout(tuple(batch), tuple(space), channel)
+        known = [index for index in batch if roles[index] == BATCH]
+        return Layout(tuple(batch), tuple(space), channel, tuple(known))
 
     def assume_channel(self, value: Value) -> None:
         """Where nothing says which axis is channels, take the last that is free."""

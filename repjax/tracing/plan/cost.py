@@ -61,9 +61,10 @@ def price(kernels: Sequence[Kernel], cost: Cost) -> float:
 
 
 def elements(value: Value, affine: Affine, features: int | None = None) -> float:
-    """Number of elements of one example: all axes but the first that is batch."""
+    """Number of elements of one example: all axes but batch (the first where none is known)."""
     layout = affine.layout(value)
-    axes = [a for a in range(len(value.shape)) if a not in (*layout.batch[:1], layout.channel)]
+    batch = layout.examples or layout.batch[:1]
+    axes = [a for a in range(len(value.shape)) if a not in (*batch, layout.channel)]
     sizes = [value.shape[axis] for axis in axes]
     count = math.prod(size if isinstance(size, int) else SYMBOLIC_SIZE for size in sizes)
     return float(count * (affine.features(value) if features is None else features))
