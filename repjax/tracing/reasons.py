@@ -8,10 +8,10 @@ import math
 from repjax import jaxprs, primitives
 from repjax.primitives import Kind
 from repjax.tracing.linear.rules import RULES
-from repjax.tracing.plan.groups import Group
+from repjax.tracing.plan.group import Group, inputs_differ
 from repjax.tracing.plan.naming import scope_path
 from repjax.tracing.plan.plan import Plan
-from repjax.tracing.plan.search import CHEAPER
+from repjax.tracing.plan.search import CHEAPER, DIFFERENT_INPUTS
 from repjax.tracing.program.program import Operation, Value
 
 _HEAVY = frozenset({Kind.KERNEL, Kind.WINDOW})
@@ -77,9 +77,12 @@ def _not_merged(group: Group) -> tuple[str | None, tuple[float, float] | None]:
     if group.prices is None:
         return None, None
     written, merged = group.prices
+    heavy = [kernel for kernel in group.before if kernel.kind in {"convolution", "product"}]
+    if inputs_differ(group, len(heavy)):
+        return DIFFERENT_INPUTS, None
     if merged > written:
         return CHEAPER, (written, merged)
-    return "together it would take more kernels or multiply-accumulates", None
+    return "together it would take more kernels, multiply-accumulates or parameters", None
 
 
 def _used_twice(plan: Plan, value: Value) -> str | None:
@@ -95,7 +98,8 @@ def _used_twice(plan: Plan, value: Value) -> str | None:
 
 
 def _not_linear(plan: Plan, operation: Operation) -> str | None:
-    if not any(value in plan.linear.values for value in operation.data):
+    beside = any(value in plan.linear.values for value in operation.data)
+    if not beside and operation.kind not in _HEAVY:
         return None
     joins = operation.name in {"add", "sub", "mul", "div"} and len(operation.data) == 2
     if joins and any(_is_statistic(value) for value in operation.data):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from repjax import primitives
 from repjax.primitives import Kind
 from repjax.tracing.plan import cost as costs
-from repjax.tracing.plan.groups import Group
+from repjax.tracing.plan.group import Group
 from repjax.tracing.plan.naming import module_of_group
 from repjax.tracing.plan.plan import Plan
 from repjax.tracing.program.weights import reachable

@@ -57,6 +57,31 @@ def test_a_pool_that_happens_to_cover_the_map():
         assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
 
 
+LAST = {
+    "norm": lambda w, y: relu(norm(w, y)),
+    "conv": lambda w, y: relu(conv(y, w["one"]) + w["v"]),
+}
+FIRST = {
+    "relu": lambda w, x: relu(conv(x, w["a"])),
+    "norm": lambda w, x: norm(w, relu(x), "n1"),
+    "pointwise": lambda w, x: norm(w, conv(relu(x), w["one"]), "n1"),
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("sizes", [(6, 12, 7), (12, 6, 7), (7, 12, 6)])
+def test_a_pool_of_one_size_on_maps_of_many(first, last, sizes):
+    def apply(w, x):
+        y = LAST[last](w, pool(FIRST[first](w, x), 6, 6))
+        return y.mean((1, 2)) @ w["head"]
+
+    fused = check(apply, W, image(1, sizes[0], sizes[0], C))
+    for size in sizes[1:]:
+        x = image(1, size, size, C)
+        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+
+
 def test_a_refusal_gives_its_own_reason():
     def apply(w, x):
         return relu(conv(conv(x, w["one"]) * float(x.shape[1]), w["a"]) + w["v"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from repjax.primitives import Kind
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Apart, State
 from repjax.tracing.linear.roles import Layout, Relation, Roles
@@ -39,6 +40,8 @@ class Linear:
         Raises:
             Apart: there are none.
         """
+        if any(weight.sized for weight in operation.weights):
+            raise Apart("a weight that depends on a symbolic size")
         operands = [
             one if isinstance(one, Weight) else known(one) or self.affine.of_value(one)
             for one in operation.operands
@@ -174,10 +177,20 @@ def _not_countable(operation: Operation, layout: Callable[[Value], Layout]) -> s
     return None
 
 
+def sum_before(value: Value) -> Operation | None:
+    """The sum over axes or windows that a value is the result of, as it stands or reshaped."""
+    producer = value.producer
+    while producer is not None and producer.kind is Kind.FREE:
+        producer = producer.data[0].producer
+    sums = {"reduce_sum", "reduce_window_sum"}
+    return producer if producer is not None and producer.name in sums else None
+
+
 def _joins_non_linear(operation: Operation, linear: set[Value]) -> str | None:
     """A constant scale or shift of a non-linear value belongs to that non-linear function.
 
-    Compilers know the whole pattern of an activation; taken apart it is several passes.
+    Compilers know the whole pattern of an activation; taken apart it is several passes. The
+    1/N of a sum that is not linear stays with that sum.
     """
     if operation.name not in {"mul", "div", "add", "sub"} or len(operation.data) != 1:
         return None
@@ -186,6 +199,9 @@ def _joins_non_linear(operation: Operation, linear: set[Value]) -> str | None:
     if number is None or (number == 1.0 and operation.name in {"mul", "div"}):
         return None
     producer = data.producer
+    total = sum_before(data)
+    if total is not None and total.result not in linear:
+        return "a constant that belongs to the sum before it"
     alone = producer is not None and data not in linear and len(data.consumers) == 1
     if alone and not data.is_output and producer is not None and producer.name == "mul":
         return "a constant that belongs to the non-linear function before it"

@@ -45,12 +45,14 @@ class Mean:
         axes: the axes that go.
         count: number of elements in each mean.
         dtype: the type in which the program adds up.
+        divided: whether it is the mean; else the sum, where 1/N is elsewhere.
     """
 
     value: Value
     axes: tuple[int, ...]
     count: int
     dtype: Any
+    divided: bool = True
 
 
 Base = Value | Ones | Mean

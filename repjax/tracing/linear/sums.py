@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 
 from repjax.algebra import shapes
 from repjax.tracing.linear.forms import Apart, Base, Form, Mean, Ones, Stacked
-from repjax.tracing.linear.maps import Map, Maps
+from repjax.tracing.linear.map_arithmetic import MapArithmetic
+from repjax.tracing.linear.maps import Map
 from repjax.tracing.linear.roles import Layout
 from repjax.tracing.program.program import Value
 
 
 @dataclasses.dataclass(frozen=True)
-class Sums(Maps):
+class Sums(MapArithmetic):
     """Forms with nothing that waits; `layout` says which axes of a value are which."""
 
     layout: Callable[[Value], Layout]

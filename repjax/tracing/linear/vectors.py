@@ -122,5 +122,16 @@ def uniform_number(weight: Weight) -> float | None:
     return float(first) if np.all(value == first) else None
 
 
+def without_factor(vector: Weight, number: int) -> Weight | None:
+    """The vector that was multiplied by a number to give this one; None if it was not."""
+    if vector.name != "mul" or vector.static != "vector":
+        return None
+    one, two = vector.operands
+    for factor, rest in ((one, two), (two, one)):
+        if is_all(factor, float(number)):
+            return rest
+    return None
+
+
 def _is_real(*weights: Weight) -> bool:
     return all(is_float(weight.dtype) for weight in weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,8 @@ from repjax.primitives import Kind
 from repjax.tracing.linear.find import Linear, find_linear, nothing_linear
 from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.divide import Division, divide, divide_alike
-from repjax.tracing.plan.groups import Group, Groups
+from repjax.tracing.plan.group import Group
+from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.instructions import Merged, Numbers, Replay
 from repjax.tracing.plan.loops import Loop, read_body
 from repjax.tracing.plan.naming import (
@@ -22,7 +22,7 @@ from repjax.tracing.plan.naming import (
     module_of_group,
     scope_path,
 )
-from repjax.tracing.plan.outcome import Outcome
+from repjax.tracing.plan.outcome import with_plain_kernels
 from repjax.tracing.plan.parameters import Parameter, Path, Variable
 from repjax.tracing.plan.plan import Decisions, Plan
 from repjax.tracing.program.program import Operation, Program, Value
@@ -121,7 +121,7 @@ class _Builder:
 
     def _merged(self, group: Group) -> Merged:
         assert group.outcome is not None
-        outcome, scope = _stored(group.outcome), module_of_group(group, self.variables)
+        outcome, scope = with_plain_kernels(group.outcome), module_of_group(group, self.variables)
         everything = list(outcome.weights)
         dtype = self._stored_dtype(everything, group.root.dtype)
         modules: list[Path] = []
@@ -228,43 +228,15 @@ class _Builder:
         return sorted(order, key=lambda weight: weight.number)
 
 
-def _stored(outcome: Outcome) -> Outcome:
-    """The outcome with variables that are kernels as they stand in the place of their copies."""
-
-    def plain(weight: Weight) -> Weight:
-        if weight.name != "kernel":
-            return weight
-        (operand,), static = weight.operands, weight.static
-        assert isinstance(static, tuple)
-        order = tuple(static[0])
-        same = order == tuple(range(len(order))) and operand.shape == weight.shape
-        return operand if same and operand.name == "variable" else weight
-
-    parts = tuple(
-        dataclasses.replace(
-            part,
-            terms=tuple(
-                dataclasses.replace(
-                    term, map=dataclasses.replace(term.map, kernel=plain(term.map.kernel))
-                )
-                for term in part.terms
-            ),
-        )
-        for part in outcome.parts
-    )
-    return dataclasses.replace(outcome, parts=parts)
-
-
 def _is_kernel(value: Value) -> bool:
     return value.producer is not None and value.producer.kind is Kind.KERNEL
 
 
 def _is_kept(weight: Weight) -> bool:
     """Whether a weight is worked out when fusing: a computation that does not spread it."""
-    if not weight.variables or not is_float(weight.dtype) or costs.is_light(weight):
+    if not weight.variables or weight.sized:
+        return False
+    if not is_float(weight.dtype) or costs.is_light(weight):
         return False
     sizes = [math.prod(operand.shape or ()) for operand in weight.operands if operand.variables]
-    try:
-        return bool(math.prod(weight.shape or ()) <= sum(sizes)) or weight.name == "part"
-    except TypeError:
-        return False
+    return math.prod(weight.shape or ()) <= sum(sizes) or weight.name == "part"

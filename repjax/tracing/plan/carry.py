@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from repjax.tracing.linear.forms import Base, Form
 from repjax.tracing.linear.maps import Map
-from repjax.tracing.plan.groups import Group, Groups
+from repjax.tracing.plan.group import Group
+from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.outcome import Outcome
 from repjax.tracing.program.program import Value
 

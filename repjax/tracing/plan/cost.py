@@ -161,8 +161,9 @@ def _of_term(term: Term, count: float, affine: Affine) -> list[Kernel]:
         kernels.append(Kernel("mean", means, means * (term.base.count + 1)))
     if term.window is not None:
         share = count / term.map.shape.features * term.window.shape.features
-        taps = math.prod(axis.taps for axis in term.window.shape.axes)
-        kernels.append(Kernel("pool", share * taps, share))
+        kernels.append(Kernel("pool", share * term.window.taps, share))
+        if term.window.is_average:
+            kernels.append(Kernel("scale", share, share))
     if term.kind in {"product", "convolution"}:
         kernels.append(Kernel(term.kind, count * macs_per_element(term.map), count))
     elif term.kind == "view":

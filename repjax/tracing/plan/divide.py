@@ -13,7 +13,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.tracing.plan.carry import Carried, carry
-from repjax.tracing.plan.groups import Group, Groups
+from repjax.tracing.plan.group import Group, numbers_of
+from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.search import Cut, Split, search
 from repjax.tracing.program.program import Program, Value
 
@@ -51,12 +52,14 @@ class Decision:
         values: the numbers of its values.
         merged: whether it is computed at once.
         bias_maps: how many bias maps it has.
+        numbers: signatures of its kernels and scales.
         carried: what its readers take with them.
     """
 
     values: tuple[int, ...]
     merged: bool
     bias_maps: int
+    numbers: tuple[str, ...]
     carried: Carried | None
 
 
@@ -67,6 +70,7 @@ def decisions(division: Division) -> tuple[Decision, ...]:
             tuple(value.number for value in group.values),
             group.merged,
             group.bias_maps,
+            numbers_of(group.outcome) if group.merged else (),
             division.carried.get(group.root),
         )
         for group in division.groups
@@ -87,7 +91,7 @@ def divide_alike(program: Program, groups: Groups, decided: Sequence[Decision]) 
         linear = all(value in groups.linear.values for value in members)
         group = groups.group(members) if linear else None
         if group is not None and (group.outcome is not None or not decision.merged):
-            found.append(groups.as_decided(group, decision.merged))
+            found.append(groups.as_decided(group, decision.merged, decision.numbers))
             if decision.carried is not None:
                 chosen[group.root] = decision.carried
         elif decision.merged:

@@ -6,66 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from repjax.primitives import Kind
-from repjax.tracing.linear.find import Linear
+from repjax.tracing.linear.find import Linear, sum_before
 from repjax.tracing.linear.forms import Apart, Form, State
 from repjax.tracing.linear.vectors import uniform_number
 from repjax.tracing.plan import cost as costs
-from repjax.tracing.plan.outcome import Outcome, outcomes, without_idle_maps
+from repjax.tracing.plan.group import Group, Stuck, numbers_of, numbers_read, numbers_stored
+from repjax.tracing.plan.outcome import outcomes, without_idle_maps
 from repjax.tracing.program.program import Operation, Value
-
-
-@dataclasses.dataclass(frozen=True)
-class Stuck:
-    """Where a group cannot be one: the values to cut, and why."""
-
-    values: tuple[Value, ...]
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Group:
-    """Values that lead to one root, the last of them.
-
-    Attributes:
-        values: in the order of the program.
-        outcome: how the root is computed at once; None where there is no way, or no need.
-        before: the kernels as written.
-        after: the kernels as they will be.
-        merged: whether the outcome is used.
-        price: of `after`.
-        prices: as written, and of the outcome.
-        stuck: why there is no outcome.
-        notes: operations whose sums keep maps of one base apart, with the reasons.
-        given: forms of values it reads that are kept without their constants.
-    """
-
-    values: tuple[Value, ...]
-    outcome: Outcome | None
-    before: tuple[costs.Kernel, ...]
-    after: tuple[costs.Kernel, ...]
-    merged: bool
-    price: float
-    prices: tuple[float, float] | None = None
-    stuck: Stuck | None = None
-    notes: tuple[tuple[Operation, str], ...] = ()
-    given: Mapping[Value, State] = dataclasses.field(default_factory=dict)
-
-    @property
-    def root(self) -> Value:
-        """The value the group computes."""
-        return self.values[-1]
-
-    @property
-    def bias_maps(self) -> int:
-        """How many bias maps its outcome has."""
-        parts = () if self.outcome is None else self.outcome.parts
-        return sum(len(part.bias_maps) for part in parts)
-
-    @property
-    def operations(self) -> list[Operation]:
-        """The operations that make its values, in order."""
-        producers = [value.producer for value in self.values]
-        return list(dict.fromkeys(one for one in producers if one is not None))
 
 
 class Groups:
@@ -144,20 +91,32 @@ class Groups:
             assert root.producer is not None
             stuck = self._stuck(values, root.producer, apart)
             return Group(values, None, before, before, False, written, None, stuck)
-        best: Group | None = None
+        ways = []
         for outcome in found:
             after = tuple(costs.fused(outcome, root, affine))
             price = costs.price(after, self.cost)
-            if best is None or price < best.price:
-                both = written, price
-                best = Group(values, outcome, before, after, True, price, both, None, tuple(notes))
-        assert best is not None
-        if best.price < written and self._is_allowed(best):
-            return best
+            both = written, price
+            way = Group(values, outcome, before, after, True, price, both, None, tuple(notes))
+            ways.append(dataclasses.replace(way, given=given, ways=tuple(found)))
+        free = [way for way in ways if way.outcome is not None and not way.outcome.is_tied]
+        allowed = [way for way in free if way.price < written and self._is_allowed(way)]
+        if allowed:
+            return min(allowed, key=lambda way: way.price)
+        best = min(free, key=lambda way: way.price)
         return dataclasses.replace(best, after=before, merged=False, price=written)
 
-    def as_decided(self, group: Group, merged: bool) -> Group:
-        """The group as it was decided elsewhere, whatever it costs here."""
+    def as_decided(self, group: Group, merged: bool, numbers: tuple[str, ...] = ()) -> Group:
+        """The group as it was decided elsewhere, whatever it costs here.
+
+        Args:
+            group: the group as it would be divided here.
+            merged: whether it is computed at once.
+            numbers: signatures of its kernels and scales; empty if they do not matter.
+        """
+        for way in group.ways if numbers else ():
+            if numbers_of(way) == numbers:
+                group = dataclasses.replace(group, outcome=way, merged=not merged)
+                break
         if group.merged == merged or group.outcome is None:
             return group
         after = group.before
@@ -188,14 +147,14 @@ class Groups:
         return Stuck(tuple(blocking), apart.reason) if blocking else None
 
     def _is_allowed(self, group: Group) -> bool:
-        """Never more kernels or multiply-accumulates, and nothing done to constants alone."""
+        """Never more kernels, work or numbers in kernels, and nothing done to constants alone."""
         assert group.outcome is not None
         after = costs.fused(group.outcome, group.root, self.linear.affine)
         if not costs.not_more(after, group.before):
             return False
         if not callable(self.cost):
             macs = [sum(one.macs for one in part) for part in (after, group.before)]
-            if macs[0] > macs[1]:
+            if macs[0] > macs[1] or numbers_stored(group.outcome) > numbers_read(group):
                 return False
         heavy = {Kind.KERNEL, Kind.WINDOW}
         known = any(weight.variables for one in group.operations for weight in one.weights)
@@ -211,23 +170,10 @@ def _ends_a_mean(operation: Operation, forms: Mapping[Value, State]) -> bool:
     (data,), (weight,) = operation.data, operation.weights
     if uniform_number(weight) is None:
         return False
-    producer = data.producer
-    while producer is not None and producer.kind is Kind.FREE:
-        producer = producer.data[0].producer
-    if producer is None or producer.name not in {"reduce_sum", "reduce_window_sum"}:
+    total = sum_before(data)
+    if total is None or total.result in forms:
         return False
-    if producer.result in forms:
-        return False
-    return producer.name == "reduce_sum" or all(
+    return total.name == "reduce_sum" or all(
         after == 1 or after == before
-        for before, after in zip(producer.data[0].shape, producer.result.shape, strict=True)
+        for before, after in zip(total.data[0].shape, total.result.shape, strict=True)
     )
-
-
-def is_best(group: Group) -> bool:
-    """Whether no division can help: one kernel, no dearer than the dearest one written."""
-    kernels = [one for one in group.after if one.kind in {"convolution", "product"}]
-    if not group.merged or len(kernels) > 1 or any(one.numbers for one in group.after):
-        return False
-    dearest = max(kernel.macs for kernel in group.before)
-    return max((kernel.macs for kernel in group.after), default=0) <= dearest

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from repjax import jaxprs
 from repjax.algebra.arithmetic import written_out
 from repjax.tracing.linear.affine import Affine
-from repjax.tracing.linear.forms import Mean
-from repjax.tracing.linear.maps import Map
 from repjax.tracing.linear.roles import Layout
 from repjax.tracing.linear.vectors import uniform_number
+from repjax.tracing.plan.arrays import along, averaged, placed, pooled, standard, viewed
 from repjax.tracing.plan.outcome import Outcome, Part, Term
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, as_traced
@@ -70,7 +67,7 @@ class Merged:
         if outcome.view is not None:
             target = outcome.operations[0].data[0] if outcome.operations else self.root
             sizes = affine.layout(target).sizes(target)
-            y = _viewed(y, outcome.view, layout, sizes)
+            y = viewed(y, outcome.view, layout, sizes)
         for operation in outcome.operations:
             (y,) = jaxprs.bind(operation.equation, [y])
         known[self.root] = y.astype(self.root.dtype)
@@ -100,14 +97,14 @@ class Merged:
         for ones, one in part.bias_maps:
             kernel = jnp.asarray(known[one.kernel])
             image = written_out(kernel, one.shape, ones.sizes)
-            image = _placed(image.astype(accumulate), layout, rank)
+            image = placed(image.astype(accumulate), layout, rank)
             total = image if total is None else total + image
         if part.image is not None:
-            image = _placed(jnp.asarray(known[part.image]).astype(accumulate), layout, rank)
+            image = placed(jnp.asarray(known[part.image]).astype(accumulate), layout, rank)
             total = image if total is None else total + image
         if part.bias is not None:
             bias = jnp.asarray(known[part.bias]).astype(accumulate)
-            bias = _along(bias, layout.channel, rank)
+            bias = along(bias, layout.channel, rank)
             total = bias if total is None else total + bias
         return total
 
@@ -115,9 +112,10 @@ class Merged:
         numbers = self.numbers
         x, layout = self._base(term, known)
         if term.window is not None:
-            x = _pooled(x.astype(numbers.accumulate), term.window, layout)
+            x = pooled(x.astype(numbers.accumulate), term.window, layout)
         if term.kind in {"convolution", "product"}:
             kernel = jnp.asarray(known[term.map.kernel]).astype(numbers.compute)
+            kernel = kernel.reshape(term.map.shape.kernel_shape)
             y = self._contract(term, x.astype(numbers.compute), kernel, layout, shape)
             return y.astype(numbers.accumulate)
         x = x.astype(numbers.accumulate)
@@ -128,11 +126,11 @@ class Merged:
                 x = x * jnp.asarray(number, x.dtype)
             else:
                 scale = jnp.asarray(known[term.map.scale]).astype(numbers.accumulate)
-                x = x * _along(scale, layout.channel, x.ndim)
+                x = x * along(scale, layout.channel, x.ndim)
         elif term.kind == "view":
             own = self.affine.layout(self.outcome.value)
             sizes = [shape[axis] for axis in own.space]
-            x = _viewed(x, term.map, layout, sizes[: layout.dims])
+            x = viewed(x, term.map, layout, sizes[: layout.dims])
         return self._arrange(x, layout, shape)
 
     def _base(self, term: Term, known: Environment) -> tuple[jax.Array, Layout]:
@@ -147,7 +145,7 @@ class Merged:
             left.index(layout.channel),
         )
         if base not in known:
-            known[base] = _mean(known[base.value], base)
+            known[base] = averaged(known[base.value], base)
         return known[base], layout
 
     def _contract(
@@ -166,7 +164,7 @@ class Merged:
         dims = layout.dims
         direct = len(layout.batch) == len(out.batch) == 1 and dims == out.dims
         if not direct:
-            x = _standard(x, layout)
+            x = standard(x, layout)
         spatial = tuple(range(1, dims + 1))
         plain = (0, dims + 1, *spatial)
         axes = term.map.shape.axes
@@ -193,75 +191,10 @@ class Merged:
         own = self.affine.layout(self.outcome.value)
         if layout == own and y.ndim == len(shape) and (y.shape == shape or len(own.batch) == 1):
             return y
-        return self._from_standard(_standard(y, layout), shape)
+        return self._from_standard(standard(y, layout), shape)
 
     def _from_standard(self, y: jax.Array, shape: tuple[Any, ...]) -> jax.Array:
         layout = self.affine.layout(self.outcome.value)
         order = (*layout.batch, *layout.space, layout.channel)
         y = y.reshape(tuple(shape[axis] for axis in order))
         return jnp.transpose(y, [order.index(axis) for axis in range(len(order))])
-
-
-def _standard(x: jax.Array, layout: Layout) -> jax.Array:
-    """(one batch axis, spatial..., channels)."""
-    x = jnp.transpose(x, (*layout.batch, *layout.space, layout.channel))
-    count: Any = 1
-    for size in x.shape[: len(layout.batch)]:
-        count = count * size
-    return x.reshape((count, *x.shape[len(layout.batch) :]))
-
-
-def _mean(x: jax.Array, mean: Mean) -> jax.Array:
-    total = lax.reduce_sum(x.astype(mean.dtype), mean.axes)
-    return jnp.divide(total, jnp.asarray(mean.count, mean.dtype))
-
-
-def _pooled(x: jax.Array, window: Map, layout: Layout) -> jax.Array:
-    taps, strides, dilation = [1] * x.ndim, [1] * x.ndim, [1] * x.ndim
-    padding, spread = [(0, 0)] * x.ndim, [1] * x.ndim
-    for place, axis in zip(layout.space, window.shape.axes, strict=True):
-        taps[place], strides[place], dilation[place] = axis.taps, axis.stride, axis.dilation
-        padding[place], spread[place] = (axis.low, axis.high), axis.input_dilation
-    zero = np.zeros((), x.dtype)
-    sums: jax.Array
-    sums = lax.reduce_window(x, zero, lax.add, taps, strides, padding, spread, dilation)
-    return sums
-
-
-def _viewed(x: jax.Array, view: Map, layout: Layout, sizes: Sequence[Any]) -> jax.Array:
-    """Pad, crop and take every so many pixels, then choose channels."""
-    config, strides = [(0, 0, 0)] * x.ndim, [1] * x.ndim
-    for place, axis, size in zip(layout.space, view.shape.axes, sizes, strict=True):
-        if (axis.low, axis.high, axis.stride, axis.input_dilation) == (0, 0, 1, 1):
-            continue
-        wanted = (size - 1) * axis.stride + 1
-        high = wanted - axis.low - axis.dilated(x.shape[place])
-        config[place] = (axis.low, high, axis.input_dilation - 1)
-        strides[place] = axis.stride
-    if any(any(entry) for entry in config):
-        x = lax.pad(x, jnp.zeros((), x.dtype), config)
-    if any(stride != 1 for stride in strides):
-        x = lax.slice(x, [0] * x.ndim, x.shape, strides)
-    return x if view.keeps_channels else _chosen(x, view.chosen or (), layout.channel)
-
-
-def _chosen(x: jax.Array, chosen: Sequence[int], axis: int) -> jax.Array:
-    start, count = chosen[0], len(chosen)
-    if list(chosen) == list(range(start, start + count)):
-        return lax.slice_in_dim(x, start, start + count, axis=axis)
-    if list(chosen) == list(range(x.shape[axis]))[::-1]:
-        return lax.rev(x, (axis,))
-    return jnp.take(x, np.asarray(chosen, np.int32), axis=axis, mode="clip")
-
-
-def _placed(image: jax.Array, layout: Layout, rank: int) -> jax.Array:
-    """An image (spatial..., channels) on the axes of a value, one example."""
-    order = (*layout.space, layout.channel)
-    image = jnp.transpose(image, [order.index(axis) for axis in sorted(order)])
-    return jnp.expand_dims(image, [axis for axis in range(rank) if axis not in order])
-
-
-def _along(vector: jax.Array, axis: int, rank: int) -> jax.Array:
-    shape = [1] * rank
-    shape[axis] = -1
-    return vector.reshape(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from repjax.primitives import Kind
-from repjax.tracing.plan.groups import Group
+from repjax.tracing.plan.group import Group
 from repjax.tracing.plan.parameters import Path, Variable
 from repjax.tracing.program.weights import Weight
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from repjax.tracing.linear.affine import Affine, meets_border
+import numpy as np
+
+from repjax.tracing.linear.affine import Affine
+from repjax.tracing.linear.followed import meets_border
 from repjax.tracing.linear.forms import (
     Apart,
     Base,
@@ -60,12 +63,21 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Parts side by side on the channels of `value`; then a view, then rearrangements."""
+    """Parts side by side on the channels of `value`; then a view, then rearrangements.
+
+    One that ties its numbers to this size is only for plans that must have such numbers.
+    """
 
     parts: tuple[Part, ...]
     value: Value
     view: Map | None = None
     operations: tuple[Operation, ...] = ()
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the 1/N of a mean over all of space is in its kernels."""
+        bases = [term.base for part in self.parts for term in part.terms]
+        return any(isinstance(base, Mean) and not base.divided for base in bases)
 
     @property
     def weights(self) -> Iterator[Weight]:
@@ -127,8 +139,13 @@ def _parts(
     data = [(base, one) for base, one in form.terms if not isinstance(base, Ones)]
     maps = tuple((base, one) for base, one in form.terms if isinstance(base, Ones))
     found = [tuple(_term(base, one, spatial) for base, one in data)]
-    if any(one.stages is not None for _, one in data):
-        found.append(tuple(_staged(base, one, spatial) for base, one in data))
+    if any(one.stages is not None or one.is_average for _, one in data):
+        found += [
+            tuple(_staged(base, one, affine, spatial, inside) for base, one in data)
+            for inside in (True, False)
+        ]
+    if any(isinstance(base, Mean) for base, _ in data):
+        found.append(tuple(_undivided(base, one, affine, spatial) for base, one in data))
     bias = None if form.bias is None or is_zero(form.bias) else form.bias
     return [Part(terms, maps, bias, form.image, count) for terms in found]
 
@@ -138,11 +155,31 @@ def _term(base: Base, one: Map, spatial: bool, window: Map | None = None) -> Ter
     return Term(base, one, _kind(one, spatial and not isinstance(base, Mean)), window)
 
 
-def _staged(base: Base, one: Map, spatial: bool) -> Term:
-    if one.stages is None:
+def _staged(base: Base, one: Map, affine: Affine, spatial: bool, inside: bool) -> Term:
+    """A window, then the rest; the 1/N of an average stays with it or goes `inside` the rest."""
+    stages = one.stages
+    if one.is_average:
+        stages = one, affine.identity(one.shape.features, one.shape.dims)
+    if stages is None:
         return _term(base, one, spatial)
-    window, rest = one.stages
+    window, rest = stages
+    if window.is_average and inside:
+        rest = _times_one_over(window.taps, rest, affine)
+        window = affine.window(window.shape.features, window.shape.axes)
     return _term(base, rest, spatial, window)
+
+
+def _undivided(base: Base, one: Map, affine: Affine, spatial: bool) -> Term:
+    """The sum in the place of a mean, and its 1/N in the map."""
+    if not isinstance(base, Mean):
+        return _term(base, one, spatial)
+    one = _times_one_over(base.count, one, affine)
+    return _term(dataclasses.replace(base, divided=False), one, spatial)
+
+
+def _times_one_over(count: int, one: Map, affine: Affine) -> Map:
+    vector = affine.weights.constant(np.full((one.shape.in_features,), 1.0 / count))
+    return affine.compose(affine.scaled(vector, one.shape.dims), one)
 
 
 def _kind(one: Map, spatial: bool) -> str:
@@ -167,3 +204,30 @@ def without_idle_maps(part: Part, affine: Affine) -> Part:
     biases = [affine.through(affine.full(1.0, 1), one) for _, one in idle]
     kept = tuple(pair for pair in part.bias_maps if pair not in idle)
     return dataclasses.replace(part, bias=affine.total([part.bias, *biases]), bias_maps=kept)
+
+
+def with_plain_kernels(outcome: Outcome) -> Outcome:
+    """The outcome with variables that are kernels as they stand in the place of their copies."""
+
+    def plain(weight: Weight) -> Weight:
+        if weight.name != "kernel":
+            return weight
+        (operand,), static = weight.operands, weight.static
+        assert isinstance(static, tuple)
+        order = tuple(static[0])
+        same = order == tuple(range(len(order))) and operand.shape == weight.shape
+        return operand if same and operand.name == "variable" else weight
+
+    parts = tuple(
+        dataclasses.replace(
+            part,
+            terms=tuple(
+                dataclasses.replace(
+                    term, map=dataclasses.replace(term.map, kernel=plain(term.map.kernel))
+                )
+                for term in part.terms
+            ),
+        )
+        for part in outcome.parts
+    )
+    return dataclasses.replace(outcome, parts=parts)

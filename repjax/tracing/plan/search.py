@@ -13,13 +13,15 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.primitives import Kind
-from repjax.tracing.plan.groups import Group, Groups, is_best
+from repjax.tracing.plan.group import Group, inputs_differ, is_best
+from repjax.tracing.plan.groups import Groups
 from repjax.tracing.program.program import Value
 
 _NEAR = 6
 """How far apart, among the candidates, two cuts are that are tried as a pair."""
 
 CHEAPER = "cheaper apart"
+DIFFERENT_INPUTS = "a sum of different inputs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +179,11 @@ def _explained(split: Split, value: Value) -> Cut:
     trial = split.flipped(value)
     if value in trial.forced:
         return Cut(value, trial.forced[value])
+    together = trial.members.get(trial.roots[value], ())
+    pieces = {split.roots[one] for one in together}
+    apart = sum(len(split.evaluate.group(split.members[root]).inputs) for root in pieces)
+    if inputs_differ(split.evaluate.group(together), apart):
+        return Cut(value, DIFFERENT_INPUTS)
     if trial.price > split.price:
         return Cut(value, CHEAPER, (split.price, trial.price))
     return Cut(value, "nothing would be saved")

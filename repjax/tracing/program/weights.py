@@ -29,6 +29,7 @@ class Weight:
         dtype: of the value as traced.
         variables: indices of the variables it depends on; empty for a constant.
         kernels: those of them that enter as a kernel, not only as a vector.
+        sized: whether it depends on a symbolic size, which is known when the program runs.
         number: its place in the order of evaluation.
         equation: of the program, where it is one.
         value: the constant, or the index of the variable.
@@ -36,7 +37,7 @@ class Weight:
 
     __slots__ = (
         *("dtype", "equation", "kernels", "name", "number", "operands", "run"),
-        *("shape", "static", "value", "variables", "_constant"),
+        *("shape", "sized", "static", "value", "variables", "_constant"),
     )
 
     name: str
@@ -48,6 +49,7 @@ class Weight:
     dtype: Any
     variables: frozenset[int]
     kernels: frozenset[int]
+    sized: bool
     equation: Any
     value: Any
     _constant: Any
@@ -91,6 +93,9 @@ class Weights:
         weight.kernels = frozenset().union(*(operand.kernels for operand in operands))
         if kernel:
             weight.kernels = weight.kernels | weight.variables
+        symbolic = not all(isinstance(size, int) for size in shape or ())
+        own_size = symbolic or name == "dim_as_value"
+        weight.sized = own_size or any(operand.sized for operand in operands)
         self._known[key] = weight
         return weight
 
@@ -175,13 +180,8 @@ def _constant_value(weight: Weight) -> np.ndarray | None:
         extended = jnp.issubdtype(weight.dtype, jax.dtypes.extended)
         return None if traced or extended else np.asarray(weight.value)
     needed = reachable([weight])
-    sizes = all(isinstance(size, int) for one in needed for size in one.shape or ())
-    symbolic = any(one.name == "dim_as_value" for one in needed)
-    if (
-        symbolic
-        or not sizes
-        or any(one.name == "constant" and constant_value(one) is None for one in needed)
-    ):
+    traced = any(one.name == "constant" and constant_value(one) is None for one in needed)
+    if weight.sized or traced:
         return None
     with jax.ensure_compile_time_eval():
         return np.asarray(evaluate([weight], ())[weight])

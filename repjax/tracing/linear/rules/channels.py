@@ -61,7 +61,7 @@ def _gather(operation: Operation, operands: Sequence[Operand], affine: Affine) -
     assert places is not None
     chosen = [int(place) for place in places.ravel()]
     select = affine.select(chosen, affine.features(data), affine.layout(data).dims)
-    return affine.follow(state_of(operands[0]), select, data)
+    return affine.follow(state_of(operands[0]), select, data, operation.result)
 
 
 def _window(operation: Operation) -> tuple[int, int, int] | None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax.tracing.linear.affine import Affine
-from repjax.tracing.linear.forms import Apart, Form, Rearranged, State, Summed
+from repjax.tracing.linear.forms import Apart, Form, State
 from repjax.tracing.linear.per_channel import varying, vector_of
 from repjax.tracing.linear.roles import CHANNEL, SPACE, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.rule import (
@@ -125,10 +125,9 @@ def masked(
             bias = _masked_vector(affine, vector, mask)
             states.append(Form((), bias, layout.dims))
             continue
-        if isinstance(case, Summed | Rearranged):
-            raise Apart("a mask of rearranged elements")
-        ones = affine.weights.constant(mask.astype(np.float32))
-        states.append(affine.scale_channels(case, ones, value))
+        shape = [features if axis == layout.channel else 1 for axis in range(len(value.shape))]
+        ones = affine.weights.constant(mask.astype(np.float32).reshape(shape))
+        states.append(affine.scale(case, ones, value))
     return affine.add(states)
 
 

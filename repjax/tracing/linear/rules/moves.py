@@ -74,9 +74,11 @@ def _pad(operation: Operation, operands: Sequence[Operand], affine: Affine) -> S
     filled = not is_zero(filling)
     if filled:
         state = affine.shift(state, filling, data, negative=True)
-    state = affine.follow(state, affine.window(features, axes), data)
     low, high, interior = config[layout.channel]
-    if (low, high, interior) != (0, 0, 0):
+    same = (low, high, interior) == (0, 0, 0)
+    window = affine.window(features, axes)
+    state = affine.follow(state, window, data, operation.result if same else None)
+    if not same:
         if interior or low < 0 or high < 0:
             raise Apart("channels are spread")
         chosen = [-1] * low + list(range(features)) + [-1] * high
@@ -121,13 +123,15 @@ def _cut_out(
             continue
         reach = (count - 1) * stride + 1 - data.shape[axis]
         axes.append(geometry.Axis(1, stride, -start, reach + start))
-    state = affine.follow(state_of(operand), affine.window(features, axes), data)
     channel, count = layout.channel, result.shape[layout.channel]
     chosen = [starts[channel] + place * strides[channel] for place in range(count)]
-    if chosen == list(range(features)):
+    all_channels = chosen == list(range(features))
+    window = affine.window(features, axes)
+    state = affine.follow(state_of(operand), window, data, result if all_channels else None)
+    if all_channels:
         return state
     select = affine.select(chosen, features, layout.dims)
-    return affine.follow(state, select, result)
+    return affine.follow(state, select, result, result)
 
 
 def _split(operation: Operation, operands: Sequence[Operand], affine: Affine) -> list[State]:

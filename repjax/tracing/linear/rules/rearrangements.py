@@ -13,7 +13,7 @@ import numpy as np
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Apart, Form, Rearranged, Stacked, State, Summed
 from repjax.tracing.linear.per_channel import is_one, matching_axes, pulled_back
-from repjax.tracing.linear.roles import BATCH, ArrayAxis, Relation, Roles
+from repjax.tracing.linear.roles import BATCH, CHANNEL, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.rule import NOT_REAL, Operand, Rule, same_axes, state_of
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import constant_value, is_float
@@ -46,7 +46,7 @@ def _corresponding(operation: Operation) -> Correspondence | None:
     return found
 
 
-def _relate(operation: Operation, roles: Roles) -> Relation | str:
+def _relate(operation: Operation, roles: Roles) -> Relation | str | None:
     (data,), result = operation.data, operation.result
     if not is_float(data.dtype):
         return NOT_REAL
@@ -61,13 +61,36 @@ def _relate(operation: Operation, roles: Roles) -> Relation | str:
     relation = Relation(
         [(ArrayAxis(data, one), ArrayAxis(result, two)) for one, two in found.items()]
     )
-    for value, places in ((data, set(found)), (result, set(found.values()))):
-        relation.roles += [
-            (ArrayAxis(value, axis), BATCH)
-            for axis, size in enumerate(value.shape)
-            if axis not in places and not is_one(size)
-        ]
+    for axes in _mixed(operation):
+        sides = [[axis for axis in axes if axis.value is value] for value in (data, result)]
+        known = [[roles.role(axis) for axis in side] for side in sides]
+        if not any(any(side) for side in known):
+            return None
+        channels = [CHANNEL in side for side in known]
+        if channels[0] == channels[1]:
+            relation.roles += [(axis, BATCH) for axis in axes if not any(channels)]
+        elif rest := sides[channels.index(False)]:
+            relation.roles.append((rest[-1], CHANNEL))
     return relation
+
+
+def _mixed(operation: Operation) -> list[list[ArrayAxis]]:
+    """Groups of axes, of operand and result, that correspond as a whole and not one by one."""
+    (data,), result = operation.data, operation.result
+    found = _corresponding(operation) or {}
+    pairs = [(list(range(len(data.shape))), list(range(len(result.shape))))]
+    if operation.name == "reshape":
+        pairs = matching_axes(data.shape, result.shape) or pairs
+    groups = []
+    for ones, twos in pairs:
+        axes = [ArrayAxis(data, axis) for axis in ones if axis not in found]
+        axes += [ArrayAxis(result, axis) for axis in twos if axis not in found.values()]
+        groups.append([axis for axis in axes if not is_one(axis.value.shape[axis.place])])
+    return [axes for axes in groups if axes]
+
+
+def _all_mixed(operation: Operation) -> list[ArrayAxis]:
+    return [axis for axes in _mixed(operation) for axis in axes]
 
 
 def _relate_flip(operation: Operation, roles: Roles) -> Relation | str:
@@ -172,9 +195,11 @@ def _flip(operation: Operation, operands: Sequence[Operand], affine: Affine) -> 
     return _waiting(operation, state, affine)
 
 
+_MIXED = (_all_mixed, BATCH)
+
 RULES = {
     "transpose": Rule(_relate, _rearranged, 1, rearranges=True),
-    "reshape": Rule(_relate, _rearranged, 2, rearranges=True),
+    "reshape": Rule(_relate, _rearranged, 2, rearranges=True, assumed=_MIXED),
     "squeeze": Rule(_relate, _rearranged, 2, rearranges=True),
     "broadcast_in_dim": Rule(_relate, _rearranged, 2),
     "rev": Rule(_relate_flip, _flip, 2, rearranges=True),
