@@ -39,7 +39,7 @@ class Affine(Followed):
         if isinstance(state, Rearranged):
             inner = pulled_back(self, weight, state.operations)
             form = self.scale(state.form, inner, state.value, divide=divide)
-            assert isinstance(form, Form | Stacked)
+            assert isinstance(form, Form | Viewed | Stacked)
             return dataclasses.replace(state, form=form)
         if isinstance(state, Summed):
             number = uniform_number(weight)
@@ -97,12 +97,19 @@ class Affine(Followed):
             return self.scale(state, self.weights.constant(-1.0), value)
         return self.scale_channels(state, self.full(-1.0, self.features(value)), value)
 
+    def shift_channels(self, state: State, vector: Weight, value: Value) -> State:
+        """The form plus one number per channel."""
+        channel = self.layout(value).channel
+        shape = [1] * len(value.shape)
+        shape[channel] = self.features(value)
+        return self.shift(state, self._reshaped(vector, tuple(shape)), value)
+
     def shift(self, state: State, weight: Weight, value: Value, *, negative: bool = False) -> State:
         """The form plus (or minus) a weight, broadcast against `value`."""
         if isinstance(state, Rearranged):
             inner = pulled_back(self, weight, state.operations)
             form = self.shift(state.form, inner, state.value, negative=negative)
-            assert isinstance(form, Form | Stacked)
+            assert isinstance(form, Form | Viewed | Stacked)
             return dataclasses.replace(state, form=form)
         if isinstance(state, Summed):
             raise Apart("a shift of a sum over positions")
@@ -141,7 +148,7 @@ class Affine(Followed):
         if all(self._waits_alike(first, other) for other in states[1:]):
             if isinstance(first, Rearranged):
                 inner = self.add([one.form for one in states if isinstance(one, Rearranged)])
-                if isinstance(inner, Form | Stacked):
+                if isinstance(inner, Form | Viewed | Stacked):
                     return dataclasses.replace(first, form=inner)
             if isinstance(first, Viewed):
                 forms = [one.form for one in states if isinstance(one, Viewed)]
@@ -152,6 +159,11 @@ class Affine(Followed):
                 )
                 return dataclasses.replace(first, parts=tuple(map(self.plain_sum, columns)))
         return self.plain_sum([self.settled(state) for state in states])
+
+    def _flipped_alike(self, states: Sequence[Rearranged]) -> bool:
+        """Whether the same spatial axes are flipped in each."""
+        axes = [self.flipped(one) for one in states]
+        return axes[0] is not None and all(one == axes[0] for one in axes)
 
     def _waits_alike(self, one: State, two: State) -> bool:
         """Whether what two forms wait for can be done once, to their sum."""
@@ -167,8 +179,13 @@ class Affine(Followed):
     def _alike(self, one: Value, two: Value) -> bool:
         return one.shape == two.shape and self.layout(one) == self.layout(two)
 
-    def stack(self, states: Sequence[State], features: Sequence[int]) -> State:
-        """Forms stacked on the channels."""
+    def stack(self, states: Sequence[State], features: Sequence[int], result: Value) -> State:
+        """Forms stacked on the channels of `result`."""
+        flipped = [one for one in states if isinstance(one, Rearranged)]
+        if len(flipped) == len(states) and self._flipped_alike(flipped):
+            form = self.stack([one.form for one in flipped], features, result)
+            assert isinstance(form, Stacked)
+            return Rearranged(form, result, flipped[0].operations)
         parts: list[Form] = []
         counts: list[int] = []
         for state, count in zip(states, features, strict=True):

@@ -36,11 +36,11 @@ class Followed(Sums):
         if second.is_identity:
             return state
         if isinstance(state, Stacked) and second.is_window:
-            parts = tuple(
-                self._after(part, self.window(count, second.shape.axes), value)
-                for part, count in zip(state.parts, state.features, strict=True)
-            )
-            return dataclasses.replace(state, parts=parts)
+            try:
+                return self._each_part(state, second, value)
+            except Apart:
+                if second.chosen is None:
+                    raise
         if isinstance(state, Stacked) and second.chosen is not None and second.is_pointwise:
             whole = _whole_parts(state, second.chosen)
             if whole is not None:
@@ -51,10 +51,11 @@ class Followed(Sums):
                 second, value = self.compose(state.map, second), state.value
                 state = state.form
         if isinstance(state, Rearranged) and result is not None:
-            flipped = self._flipped(state)
+            flipped = self.flipped(state)
             if flipped is not None and not any(second.shape.axes[a].stride > 1 for a in flipped):
                 form = self.follow(state.form, self.mirrored(second, flipped), state.value)
-                return Rearranged(self.settled(form), result, state.operations)
+                if isinstance(form, Form | Viewed | Stacked):
+                    return Rearranged(form, result, state.operations)
         form = self.settled(state)
         if second.is_identity:
             return form
@@ -64,7 +65,14 @@ class Followed(Sums):
             return Viewed(form, second, value)
         return self._after(form, second, value)
 
-    def _flipped(self, state: Rearranged) -> list[int] | None:
+    def _each_part(self, state: Stacked, window: Map, value: Value) -> Stacked:
+        parts = [
+            self._after(part, self.window(count, window.shape.axes), value)
+            for part, count in zip(state.parts, state.features, strict=True)
+        ]
+        return dataclasses.replace(state, parts=tuple(parts))
+
+    def flipped(self, state: Rearranged) -> list[int] | None:
         """The spatial axes that are flipped, if nothing else is rearranged."""
         if any(operation.name != "rev" for operation in state.operations):
             return None

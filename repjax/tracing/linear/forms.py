@@ -121,7 +121,7 @@ class Summed:
 class Rearranged:
     """Reshapes, transposes and flips that wait; `form` is of `value`, their input."""
 
-    form: Form | Stacked
+    form: Form | Viewed | Stacked
     value: Value
     operations: tuple[Operation, ...]
 

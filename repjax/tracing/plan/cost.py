@@ -132,10 +132,9 @@ def fused(outcome: Outcome, root: Value, affine: Affine) -> list[Kernel]:
     kernels = [one for part in outcome.parts for one in _of_part(part, outcome.value, affine)]
     if len(outcome.parts) > 1:
         kernels.append(Kernel("move", 0, elements(outcome.value, affine)))
-    if outcome.view is not None:
+    if outcome.view is not None and outcome.viewed is not None:
         features = outcome.view.shape.features
-        target = root if not outcome.operations else outcome.operations[0].data[0]
-        kernels.append(Kernel("move", 0, elements(target, affine, features)))
+        kernels.append(Kernel("move", 0, elements(outcome.viewed, affine, features)))
     for operation in outcome.operations:
         kernels += written(operation.result, affine)
     return kernels

@@ -65,8 +65,8 @@ class Merged:
         parts = [self._part(part, known) for part in outcome.parts]
         y = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=layout.channel)
         if outcome.view is not None:
-            target = outcome.operations[0].data[0] if outcome.operations else self.root
-            sizes = affine.layout(target).sizes(target)
+            assert outcome.viewed is not None
+            sizes = affine.layout(outcome.viewed).sizes(outcome.viewed)
             y = viewed(y, outcome.view, layout, sizes)
         for operation in outcome.operations:
             (y,) = jaxprs.bind(operation.equation, [y])

@@ -65,12 +65,15 @@ class Part:
 class Outcome:
     """Parts side by side on the channels of `value`; then a view, then rearrangements.
 
+    The view gives something of the size of `viewed`.
+
     One that ties its numbers to this size is only for plans that must have such numbers.
     """
 
     parts: tuple[Part, ...]
     value: Value
     view: Map | None = None
+    viewed: Value | None = None
     operations: tuple[Operation, ...] = ()
 
     @property
@@ -124,7 +127,7 @@ def outcomes(state: State, value: Value, affine: Affine, *, spatial: bool) -> li
         found.append(Outcome(tuple(parts), value))
     if isinstance(state, Viewed):
         inner_parts = _parts(state.form, state.value, affine, spatial)
-        found += [Outcome((part,), state.value, state.map) for part in inner_parts]
+        found += [Outcome((part,), state.value, state.map, value) for part in inner_parts]
     if not found:
         assert problem is not None
         raise problem

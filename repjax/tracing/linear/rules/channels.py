@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax.tracing.linear.affine import Affine
-from repjax.tracing.linear.forms import Form, State
+from repjax.tracing.linear.forms import State
 from repjax.tracing.linear.per_channel import vector_of
 from repjax.tracing.linear.roles import CHANNEL, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.elementwise import masked
@@ -148,9 +148,8 @@ def _write(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
         update = _with_channel(update, len(value.shape), layout.channel, affine)
         vector = vector_of(affine, update, length, layout)
         spread = affine.picked(vector, chosen)
-        return affine.add(
-            [masked(affine, operands[:1], [~inside], value), Form((), spread, layout.dims)]
-        )
+        rest = masked(affine, operands[:1], [~inside], value)
+        return affine.shift_channels(rest, spread, value)
     select = affine.select(chosen, length, layout.dims)
     placed = affine.settled(affine.follow(update, select, value))
     return affine.add([masked(affine, operands[:1], [~inside], value), placed])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax.tracing.linear.affine import Affine
-from repjax.tracing.linear.forms import Apart, Form, State
+from repjax.tracing.linear.forms import Apart, State
 from repjax.tracing.linear.per_channel import varying, vector_of
 from repjax.tracing.linear.roles import CHANNEL, SPACE, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.rule import (
@@ -118,17 +118,20 @@ def masked(
 ) -> State:
     """The sum of cases, each on its own channels and zero on the others."""
     states: list[State] = []
+    biases: list[Weight] = []
     layout, features = affine.layout(value), affine.features(value)
     for case, mask in zip(cases, masks, strict=True):
         if isinstance(case, Weight):
             vector = vector_of(affine, case, features, layout)
-            bias = _masked_vector(affine, vector, mask)
-            states.append(Form((), bias, layout.dims))
+            biases.append(_masked_vector(affine, vector, mask))
             continue
         shape = [features if axis == layout.channel else 1 for axis in range(len(value.shape))]
         ones = affine.weights.constant(mask.astype(np.float32).reshape(shape))
         states.append(affine.scale(case, ones, value))
-    return affine.add(states)
+    total = affine.add(states)
+    for bias in biases:
+        total = affine.shift_channels(total, bias, value)
+    return total
 
 
 def _masked_vector(affine: Affine, vector: Weight, mask: np.ndarray) -> Weight:

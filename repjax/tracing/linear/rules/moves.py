@@ -191,7 +191,7 @@ def _stack(operation: Operation, operands: Sequence[Operand], affine: Affine) ->
             bias = vector_of(affine, operand, count, layout)
             operand = Form((), bias, layout.dims)
         states.append(operand)
-    return affine.stack(states, counts)
+    return affine.stack(states, counts, operation.result)
 
 
 _ALONG = (_axes_along, SPACE)

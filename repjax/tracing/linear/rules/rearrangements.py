@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from repjax.tracing.linear.affine import Affine
-from repjax.tracing.linear.forms import Apart, Form, Rearranged, Stacked, State, Summed
+from repjax.tracing.linear.forms import Apart, Form, Rearranged, Stacked, State, Summed, Viewed
 from repjax.tracing.linear.per_channel import is_one, matching_axes, pulled_back
 from repjax.tracing.linear.roles import BATCH, CHANNEL, ArrayAxis, Relation, Roles
 from repjax.tracing.linear.rules.rule import NOT_REAL, Operand, Rule, same_axes, state_of
@@ -119,7 +119,7 @@ def _waiting(operation: Operation, state: State, affine: Affine) -> State:
         return affine.follow(state.form, select, state.value)
     if isinstance(state, Summed):
         raise Apart("a sum over positions changes its axes")
-    form = state if isinstance(state, Stacked) else affine.settled(state)
+    form = state if isinstance(state, Stacked | Viewed) else affine.settled(state)
     return Rearranged(form, operation.data[0], (operation,))
 
 
