@@ -8,8 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-# Before JAX starts a backend: tests compile much and run little.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+from jaxlib.version import __version_info__
+
+# Before JAX starts a backend: tests compile much and run little. An unknown flag ends the process.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_parallel_codegen_split_count=1"
+    + (" --xla_cpu_use_fusion_emitters=false" if __version_info__[:2] == (0, 10) else ""),
+)
 
 import hypothesis
 import jax

@@ -95,6 +95,10 @@ TABLE = {
     ),
     "depth": Bad(lambda: network(depths=2), ("depths has one entry per stage", "found 2")),
     "widths": Bad(lambda: network(widths=(8, 8, 8, 0)), ("every entry of widths", "found 0")),
+    "cost": Bad(
+        lambda: repjax.fuse(NORMED.apply, {}, cost=float("nan")),
+        ("cost is nan", "at least 0", "1.0 by default"),
+    ),
     "branch": Bad(lambda: of(RepConv(4, KxK(3))), ("one KxK", "write (KxK(...),)")),
     "class": Bad(lambda: of(RepConv(4, (KxK,))), ("the class KxK", "write KxK(...)")),
     "no branch": Bad(lambda: of(RepConv(4, (3,))), ("branches holds 3", "type int", "KxK(3)")),
