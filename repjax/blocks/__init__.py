@@ -5,7 +5,9 @@ from repjax.blocks.dbb import DiverseBranchBlock
 from repjax.blocks.ecb import ECB
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
 from repjax.blocks.fastvit_stages import AttentionBlock, ConvFFN, RepMixerBlock
+from repjax.blocks.ghostnetv3 import GhostBottleneckV3, GhostModuleV3
 from repjax.blocks.grn import GlobalResponseNorm
+from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.blocks.orepa import (
     OREPABlock,
@@ -49,9 +51,12 @@ __all__ = [
     "DilatedReparamBlock",
     "DiverseBranchBlock",
     "Fixed",
+    "GhostBottleneckV3",
+    "GhostModuleV3",
     "GlobalResponseNorm",
     "Identity",
     "KxK",
+    "LCNetV2Block",
     "MobileOneBlock",
     "Negate",
     "Norm",

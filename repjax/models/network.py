@@ -78,6 +78,21 @@ class Network(Block):
         )(x)
         return logits
 
+    def hidden_head(
+        self, x: jax.Array, width: int, dropout: float, train: bool, *, use_bias: bool = True
+    ) -> jax.Array:
+        """A linear map, in the node `hidden`, a ReLU and dropout, then `linear_head`."""
+        hidden = nn.Dense(
+            width,
+            **self.types,
+            use_bias=use_bias,
+            kernel_init=uniform_kernel,
+            bias_init=uniform_bias(x.shape[-1]),
+            name="hidden",
+        )
+        x = nn.Dropout(dropout, deterministic=not train)(nn.relu(hidden(x)))
+        return self.linear_head(x)
+
     def check(self, x: jax.Array) -> None:
         """Refuse images of another number of channels, and a network for no classes.
 

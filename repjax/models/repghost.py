@@ -11,7 +11,7 @@ from repjax.blocks.repconv import RepConv
 from repjax.blocks.repghost import RepGhostBottleneck
 from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import KxK
-from repjax.models.initializers import uniform_bias, uniform_kernel
+from repjax.models.initializers import uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
 
@@ -121,16 +121,7 @@ class RepGhostNet(Network):
             return (*outputs, x)
         width = config.scaled(2 * config.rows[-1][-1].hidden)
         x = nn.relu(self._conv("last", width, 1)(x, train)).mean(axis=(-3, -2))
-        hidden = nn.Dense(
-            config.head_width,
-            **self.types,
-            kernel_init=uniform_kernel,
-            bias_init=uniform_bias(width),
-            name="hidden",
-        )
-        x = nn.relu(hidden(x))
-        x = nn.Dropout(config.dropout, deterministic=not train)(x)
-        return self.linear_head(x)
+        return self.hidden_head(x, config.head_width, config.dropout, train)
 
     def _conv(self, name: str, width: int, size: int, strides: int = 1) -> RepConv:
         return RepConv(

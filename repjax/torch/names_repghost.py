@@ -40,7 +40,8 @@ KEPT_NORMS = {
 }
 
 
-def _block(match: re.Match[str]) -> str:
+def block_of_stage(match: re.Match[str]) -> str:
+    """Where a bottleneck lies, numbered in its stage."""
     return f"blocks.{int(match[1]) - 1}.{match[2]}"
 
 
@@ -48,7 +49,7 @@ def network(model: RepGhostNet) -> Names:
     """The last convolution counts as one more stage."""
     last = f"blocks.{len(model.config.rows)}.0"
     rules: dict[str, Replacement] = {
-        r"stage(\d+)_block(\d+)": _block,
+        r"stage(\d+)_block(\d+)": block_of_stage,
         **conv_norm("stem", "conv_stem", "bn1"),
         **conv_norm("last", f"{last}.conv", f"{last}.bn1"),
         r"hidden": "conv_head",

@@ -1,4 +1,4 @@
-"""The blocks of FastViT, RepViT and RepGhost: sizes, strides, and what attention computes."""
+"""The blocks of networks for phones: sizes, strides, and what attention computes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import repjax
 from repjax.blocks.drop_path import DropPath
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
 from repjax.blocks.fastvit_stages import AttentionBlock, ConvFFN, RepMixerBlock
+from repjax.blocks.ghostnetv3 import GhostBottleneckV3, GhostModuleV3
+from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
 from repjax.blocks.repvit import NormLinears, RepVGGDW, RepViTBlock
 from tests.blocks.cases import largest, quick_jit, random_variables
@@ -40,6 +42,13 @@ BLOCKS: dict[str, Any] = {
     "bottleneck": RepGhostBottleneck(6, 4, squeeze_excite=0.5),
     "bottleneck, strides": RepGhostBottleneck(6, 5, 5, 2),
     "bottleneck, no shortcut": RepGhostBottleneck(6, 4, shortcut=False),
+    "ghost V3": GhostModuleV3(6),
+    "ghost V3, gate, one copy": GhostModuleV3(6, 1, relu=False, gated=True),
+    "bottleneck V3": GhostBottleneckV3(8, 4, squeeze_excite=0.5, gated=True),
+    "bottleneck V3, strides": GhostBottleneckV3(8, 6, 5, 2),
+    "LCNetV2": LCNetV2Block(4, 5, multi_scale=True, squeeze_excite=0.5, shortcut=True),
+    "LCNetV2, strides": LCNetV2Block(6, 5, 2, multi_scale=True, pointwise_ratio=0.5),
+    "LCNetV2, one kernel": LCNetV2Block(6),
 }
 
 
@@ -105,6 +114,14 @@ def test_channels_that_do_not_fit_are_refused() -> None:
         jax.eval_shape(AttentionBlock(head_features=4).init, jax.random.key(0), x)
     with pytest.raises(ValueError, match=r"keeps its 6 channels, found features=8"):
         jax.eval_shape(RepViTBlock(8).init, jax.random.key(0), x)
+
+
+def test_ghosts_come_in_pairs_and_gates_need_two_rows() -> None:
+    with pytest.raises(ValueError, match=r"features is an even number, .* found 5"):
+        jax.eval_shape(GhostModuleV3(5).init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    gated = GhostModuleV3(6, gated=True)
+    with pytest.raises(ValueError, match="averages over 2x2, found 1x8; give larger images"):
+        jax.eval_shape(gated.init, jax.random.key(0), jnp.ones((1, 1, 8, 4)))
 
 
 def test_heads_are_two_while_training_and_their_mean_after(x64: None) -> None:

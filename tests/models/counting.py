@@ -43,6 +43,17 @@ def count_deployed(model: nn.Module, size: int = 224, channels: int = 3) -> Coun
     return of_form(model.deploy(), deployed, x)
 
 
+def norms_of_one_convolution(variables: Any) -> int:
+    """Channels of the norms that stand behind a single convolution, no sum.
+
+    timm's deploy form keeps them: two parameters a channel, where ours has one, the bias.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
+    paths = [([key.key for key in path], leaf.size) for path, leaf in leaves]
+    scales = [(path[-3], size) for path, size in paths if path[-2:] == ["norm", "scale"]]
+    return sum(size for node, size in scales if node.startswith("y=") and "+" not in node)
+
+
 def image(size: int, channels: int) -> Any:
     return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)  # type: ignore[no-untyped-call]
 

@@ -179,8 +179,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "head_width": 8,
     },
 }
+SMALL["ghostnetv3_050"] = {**SMALL["repghostnet_050"], "gated_from": 1}
+SMALL["lcnetv2_small"] = {"width": 0.0625, "depths": (1, 1, 1, 2), "head_width": 8}
 STRIDES = {"fastvit_sa12": (4, 8, 16, 32), "repvit_m0_9": (4, 8, 16)}
-STRIDES["repghostnet_050"] = (2, 4)
+STRIDES["repghostnet_050"] = STRIDES["ghostnetv3_050"] = (2, 4)
+STRIDES["lcnetv2_small"] = (4, 8, 16, 32)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -27,10 +27,20 @@ FASTVIT = {
     "patch_squeeze_excite": (False, True),
     "head_features": 4,
 }
+LCNETV2 = {
+    **SIZES,
+    "kernel_sizes": (3, 5),
+    "multi_scale": (False, True),
+    "squeeze_excite": (0.0, 0.5),
+    "pointwise_ratios": (0.0, 0.5),
+    "shortcuts": (False, True),
+}
 NETWORKS: dict[str, Any] = {
     "repvgg": ("repvgg_a0", {**SIZES, "squeeze_excite": 0.5}),
     "mobileone": ("mobileone_s0", {**SIZES, "copies": 2, "squeeze_excite_blocks": (0, 1)}),
     "repghost": ("repghostnet_050", {"rows": ROWS, "head_width": 8}),
+    "ghostnetv3": ("ghostnetv3_050", {"rows": ROWS, "head_width": 8, "gated_from": 1}),
+    "lcnetv2": ("lcnetv2_small", {**LCNETV2, "head_width": 8}),
     "fastvit": ("fastvit_sa12", FASTVIT),
     "repvit": ("repvit_m0_9", {**SIZES, "ratios": (2, 1)}),
     "replknet": ("replknet_31b", LARGE),

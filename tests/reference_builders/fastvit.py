@@ -158,6 +158,7 @@ def timm_network(meta: Meta) -> Case:
         patch_squeeze_excite=tuple(arguments.get("se_downsamples", (False,) * stages)),
         patch_activation=arguments.get("lkc_use_act", False),
         stem_scale=arguments.get("stem_use_scale_branch", True),
+        attention_norm="layer" if "LayerNorm" in arguments.get("norm_layer", "") else "batch",
         squeeze_excite_divisor=1,
         **shared(arguments),
     )

@@ -1,4 +1,4 @@
-"""Where FastViT, RepViT and RepGhost networks of unusual shape lie in PyTorch state dicts."""
+"""Where networks for phones, of unusual shape, lie in PyTorch state dicts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from repjax.models.fastvit import FastViT, FastViTConfig
+from repjax.models.ghostnetv3 import GhostNetV3, GhostNetV3Config
+from repjax.models.lcnetv2 import LCNetV2, LCNetV2Config
 from repjax.models.repghost import RepGhostConfig, RepGhostNet, Row
 from repjax.models.repvit import RepViT, RepViTConfig
 from repjax.torch import StateDictError, load
@@ -33,6 +35,13 @@ REPGHOST = RepGhostNet(
     config=RepGhostConfig(rows=((Row(3, 4, 4),), (Row(3, 4, 4), Row(5, 4, 8, 0.5, 2)))),
     num_classes=5,
 )
+GHOSTNETV3 = GhostNetV3(
+    config=GhostNetV3Config(
+        rows=((Row(3, 8, 4),), (Row(3, 8, 8), Row(5, 8, 8, 0.5, 2))), gated_from=2
+    ),
+    num_classes=5,
+)
+LCNETV2 = LCNetV2(config=LCNetV2Config(0.0625, (1, 1, 2, 1), head_width=8), num_classes=5)
 # of each network, by naming: some names that the official code gives
 WANTED: dict[str, tuple[Any, str, set[str]]] = {
     "fastvit": (
@@ -113,6 +122,61 @@ WANTED: dict[str, tuple[Any, str, set[str]]] = {
             "blocks.2.0.bn1.weight",
             "conv_head.bias",
             "classifier.weight",
+        },
+    ),
+    "ghostnetv3": (
+        GHOSTNETV3,
+        "original",
+        {
+            "bn1.bias",
+            "blocks.0.0.ghost1.primary_rpr_conv.2.conv.weight",
+            "blocks.0.0.ghost2.cheap_rpr_skip.running_var",
+            "blocks.1.0.ghost1.cheap_rpr_conv.0.bn.weight",
+            "blocks.1.1.ghost1.short_conv.4.weight",
+            "blocks.1.1.ghost1.short_conv.5.bias",
+            "blocks.1.1.dw_rpr_conv.1.bn.running_mean",
+            "blocks.1.1.dw_rpr_scale.conv.weight",
+            "blocks.1.1.se.conv_expand.bias",
+            "blocks.1.1.shortcut.3.running_mean",
+            "blocks.2.0.bn1.weight",
+            "conv_head.bias",
+            "classifier.weight",
+        },
+    ),
+    "ghostnetv3, timm": (
+        GHOSTNETV3,
+        "timm",
+        {
+            "bn1.bias",
+            "blocks.0.0.ghost1.primary_rpr_conv.2.conv.weight",
+            "blocks.0.0.ghost2.cheap_rpr_skip.running_var",
+            "blocks.1.0.ghost1.cheap_rpr_conv.0.bn1.weight",
+            "blocks.1.1.ghost1.short_conv.4.weight",
+            "blocks.1.1.ghost1.short_conv.5.bias",
+            "blocks.1.1.dw_rpr_conv.1.bn1.running_mean",
+            "blocks.1.1.dw_rpr_scale.conv.weight",
+            "blocks.1.1.se.conv_expand.bias",
+            "blocks.1.1.shortcut.3.running_mean",
+            "blocks.2.0.bn1.weight",
+            "conv_head.bias",
+            "classifier.weight",
+        },
+    ),
+    "lcnetv2": (
+        LCNETV2,
+        "timm",
+        {
+            "stem.0.bn.running_var",
+            "stem.1.dw_conv.conv.weight",
+            "stages.0.0.pw_conv.bn.bias",
+            "stages.2.0.dw_conv_list.1.conv.weight",
+            "stages.2.1.dw_conv_list.2.bn.weight",
+            "stages.2.1.se.fc1.bias",
+            "stages.2.1.pw_conv.0.conv.weight",
+            "stages.2.1.pw_conv.1.bn.running_mean",
+            "stages.3.0.pw_conv.conv.weight",
+            "conv_head.weight",
+            "classifier.bias",
         },
     ),
 }
