@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from repjax import algebra, blocks, branches
+from repjax._compiler_options import compiler_options
+from repjax._shift_depthwise import shift_depthwise
 from repjax._verification import Verification
 from repjax._verify import verify
 from repjax.algebra import NotFusableError
@@ -32,12 +34,14 @@ __all__ = [
     "algebra",
     "blocks",
     "branches",
+    "compiler_options",
     "count_operations",
     "fuse",
     "fuse_params",
     "models",
     "register_block",
     "rename_params",
+    "shift_depthwise",
     "torch",
     "unfuse_params",
     "verify",

@@ -44,10 +44,10 @@ class Body(NamedTuple):
 
 
 def body_of(jaxpr: Jaxpr) -> Body:
-    """Read a jaxpr: constants with their values, inputs, equations and outputs."""
+    """Read a jaxpr: constants with their values (where it has them), inputs, equations, outputs."""
     values = getattr(jaxpr, "consts", ())
     inner: Any = getattr(jaxpr, "jaxpr", jaxpr)
-    constants = list(zip(inner.constvars, values, strict=True))
+    constants = list(zip(inner.constvars, values, strict=True)) if values else []
     return Body(constants, inner.invars, inner.eqns, inner.outvars)
 
 
