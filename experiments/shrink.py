@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -131,13 +132,31 @@ def _narrower(found: Shapes, whole: Shapes) -> int:
     return sum(a != b for a, b in pairs) if all(a[:-2] == b[:-2] for a, b in pairs) else 0
 
 
+def of_scale(path: Any) -> bool:
+    """Whether a path leads to a factor of each channel."""
+    return bool(path[-1].key == "scale")
+
+
+def node(path: Any) -> str:
+    """The multi-branch node that an array is in, or its own place where it is in none."""
+    names = [key.key for key in path]
+    ends = [number for number, name in enumerate(names, 1) if name.startswith("y=")]
+    return "/".join(names[: ends[0]] if ends else names)
+
+
 def random_variables(template: Any) -> Any:
     """Variables of those shapes: weights that keep magnitudes, statistics that are not trivial.
+
+    What is added up in one node has scales that are smaller the more of them there are. Sums
+    would grow from layer to layer otherwise, and saturate the gates behind them.
 
     Args:
         template: a tree as `jax.eval_shape(model.init, ...)` gives it.
     """
     random = np.random.default_rng(0)
+    terms = collections.Counter(
+        node(path) for path, _ in jax.tree_util.tree_leaves_with_path(template) if of_scale(path)
+    )
 
     def draw(path: Any, leaf: Any) -> jax.Array:
         name = path[-1].key
@@ -147,6 +166,7 @@ def random_variables(template: Any) -> Any:
         elif name in ("var", "scale"):
             values = random.uniform(0.5, 1.5, leaf.shape)
             values *= 1 if name == "var" else random.choice([-1, 1], leaf.shape)
+            values /= 1 if name == "var" else math.sqrt(terms[node(path)])
         return jnp.asarray(values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, template)

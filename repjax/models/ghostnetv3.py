@@ -12,7 +12,18 @@ from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import KxK
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
-from repjax.models.repghost import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One bottleneck at width 1: kernel size, hidden and output channels, gate, strides."""
+
+    kernel_size: int
+    hidden: int
+    features: int
+    squeeze_excite: float = 0.0
+    strides: int = 1
+
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 

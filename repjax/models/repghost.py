@@ -11,21 +11,10 @@ from repjax.blocks.repconv import RepConv
 from repjax.blocks.repghost import RepGhostBottleneck
 from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import KxK
+from repjax.models.ghostnetv3 import Row as Row
 from repjax.models.initializers import uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One bottleneck at width 1: kernel size, hidden and output channels, gate, strides."""
-
-    kernel_size: int
-    hidden: int
-    features: int
-    squeeze_excite: float = 0.0
-    strides: int = 1
-
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 
