@@ -83,7 +83,7 @@ class Online(Wrapper):
 
 
 class _Asking:
-    """A scope that only writes down what is asked of it, for abstract data."""
+    """A scope that only records what a branch requests, for abstract data."""
 
     precision = None
 

@@ -45,7 +45,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
             registered block without a way back); every path and reason is listed. A scale is
             looked at only where it is concrete.
         MalformedTreeError: the trees are not of the same network.
-        TypeError: one of them is no nested dict.
+        TypeError: one of the trees is no nested dict.
 
     Example:
         >>> import jax, repjax
