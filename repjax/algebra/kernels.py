@@ -92,7 +92,7 @@ def pad_kernel(
         odd = [a for a, b in zip(kernel_size, conv.kernel_size, strict=True) if (a - b) % 2]
         if odd:
             raise NotFusableError(
-                f"the centres of a kernel of size {conv.kernel_size} and of "
+                f"the centers of a kernel of size {conv.kernel_size} and of "
                 f"{tuple(kernel_size)} taps lie half a pixel apart; say with low=(...) how "
                 "many zeros come first"
             )
