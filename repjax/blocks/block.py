@@ -159,7 +159,11 @@ class ConvBlock(Block):
     kernel_init: Initializer = PYTORCH_KERNEL_INIT
 
     def branches(self, in_features: int) -> tuple[Branch, ...]:
-        """What is added up, for that many input channels."""
+        """What is added up, for that many input channels.
+
+        Raises:
+            NotImplementedError: a subclass has not overridden it.
+        """
         raise NotImplementedError(f"{type(self).__name__} says what its branches are")
 
     def preserving(self, in_features: int) -> bool:

@@ -106,7 +106,11 @@ class Branch(abc.ABC):
 
     @abc.abstractmethod
     def resolve(self, dims: int, *, use_bias: bool) -> Branch:
-        """This branch with every default written out."""
+        """This branch with every default written out.
+
+        Raises:
+            ValueError: the class does not accept its arguments or a branch inside.
+        """
 
     @property
     @abc.abstractmethod

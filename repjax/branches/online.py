@@ -35,6 +35,9 @@ class Online(Wrapper):
     Args:
         branch: what is merged; no norm inside, whose statistics would need its outputs.
 
+    Raises:
+        ValueError: the branch holds a norm.
+
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
