@@ -49,7 +49,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`repjax.models` and `repjax.torch`, imported when first asked for."""
+    """`repjax.models` and `repjax.torch`, imported at their first use.
+
+    Raises:
+        AttributeError: any other name.
+    """
     if name in ("models", "torch"):
         return importlib.import_module(f"repjax.{name}")
     raise AttributeError(f"module 'repjax' has no attribute {name!r}")

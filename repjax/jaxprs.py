@@ -1,4 +1,4 @@
-"""Reading JAX programs: the only file that depends on how JAX represents traced functions.
+"""Reading JAX programs: what depends on how a version of JAX represents traced functions.
 
 Everything that differs between JAX versions is here: where the variables and constants of
 a jaxpr are, what calls are named, how a scan says which operands it carries. The rest of
@@ -264,7 +264,7 @@ def equations(jaxpr: Jaxpr) -> Iterator[Equation]:
 
 
 def operation_name(equation: Equation) -> str:
-    """What a reader would call the operation: a call by the name of its function."""
+    """The name of an operation for reports: of a call, the name of its function."""
     if "name" in equation.params:
         return str(equation.params["name"])
     inner = call_body(equation)

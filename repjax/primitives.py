@@ -1,4 +1,4 @@
-"""What each JAX primitive is: one table, read by tracing, `verify`, counting and the report.
+"""What each JAX primitive is: one table, read by `fuse`, its report and `verify`.
 
 A primitive without a row is `OTHER`: nothing is assumed of it.
 """
