@@ -100,7 +100,7 @@ class Maps(Vectors):
         shape = window.shape
         kernel = self.weights.node(
             "averages",
-            run=lambda: np.full(shape.kernel_shape, 1.0 / window.taps),
+            run=lambda: jnp.full(shape.kernel_shape, 1.0 / window.taps),
             static=shape.kernel_shape,
             shape=shape.kernel_shape,
             dtype=np.dtype(np.float32),
