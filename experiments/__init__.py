@@ -1,1 +1,1 @@
-"""Short scripts on top of repjax: quickstart, compare, planning and tables."""
+"""Short scripts on top of repjax: quickstart, compare, planning, figures and tables."""

@@ -136,7 +136,7 @@ def table(rows: list[dict[str, Any]], environment: dict[str, str]) -> Table:
         "equal",
         "error",
         "convs",
-        "optimised",
+        "optimized",
     )
     heads += (
         "MFLOP",
@@ -214,7 +214,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     console.print(
         "equal: every element within 16 unit roundoffs of its magnitude, see repjax.verify; "
         "error: largest, against float64.\n"
-        "convs: convolutions in the program; optimised: convolution calls left by the compiler."
+        "convs: convolutions in the program; optimized: convolution calls left by the compiler."
     )
     config.output.mkdir(parents=True, exist_ok=True)
     report = {"environment": environment, "rows": rows}

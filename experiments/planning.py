@@ -33,7 +33,12 @@ def norm(name: str) -> nn.BatchNorm:
 
 
 class Chain(nn.Module):
-    """1x1 convolutions with batch norm in a row, without a non-linearity."""
+    """1x1 convolutions with batch norm in a row, without a non-linearity.
+
+    Args:
+        length: number of convolutions.
+        features: channels of each.
+    """
 
     length: int
     features: int = 16
@@ -48,7 +53,12 @@ class Chain(nn.Module):
 
 
 class Blocks(nn.Module):
-    """Blocks in a row: conv3x3 + conv1x1 + identity, each with batch norm, then relu."""
+    """Blocks in a row: conv3x3 + conv1x1 + identity, each with batch norm, then relu.
+
+    Args:
+        length: number of blocks.
+        features: channels of each.
+    """
 
     length: int
     features: int = 16
@@ -98,7 +108,7 @@ def cold_start(name: str, size: int) -> dict[str, float]:
 
 
 class Held:
-    """What `jax.block_until_ready` passes by."""
+    """A value wrapped so that `jax.block_until_ready` does not wait for it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

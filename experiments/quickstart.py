@@ -1,4 +1,4 @@
-"""Train a small RepVGG network on real digits, fuse it, and show that nothing changed.
+"""Train a small RepVGG network on handwritten digits, fuse it, and compare the outputs.
 
 python -m experiments.quickstart --help
 """
@@ -65,7 +65,13 @@ class Config:
 
 
 class Network(nn.Module):
-    """RepVGG blocks, a spatial mean, a linear head."""
+    """RepVGG blocks, a spatial mean, a linear head.
+
+    Args:
+        widths: channels per stage.
+        depth: blocks per stage.
+        deployed: be made of single convolutions.
+    """
 
     widths: tuple[int, ...]
     depth: int
@@ -109,8 +115,8 @@ def train(network: Network, data: Arrays, config: Config, progress: Progress) ->
     steps = config.epochs * len(data[0]) // config.batch_size
     schedule = optax.cosine_onecycle_schedule(steps + 1, config.learning_rate)
     decay = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay, mask=decay)
-    opt_state = optimiser.init(variables["params"])
+    optimizer = optax.adamw(schedule, weight_decay=config.weight_decay, mask=decay)
+    opt_state = optimizer.init(variables["params"])
 
     @jax.jit
     def step(variables: Any, opt_state: Any, x: jax.Array, y: jax.Array) -> Any:
@@ -122,7 +128,7 @@ def train(network: Network, data: Arrays, config: Config, progress: Progress) ->
             return loss, updates
 
         (loss, updates), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
-        change, opt_state = optimiser.update(grads, opt_state, variables["params"])
+        change, opt_state = optimizer.update(grads, opt_state, variables["params"])
         params = optax.apply_updates(variables["params"], change)
         return {"params": params, **updates}, opt_state, loss
 
@@ -222,7 +228,7 @@ def draw(
 
 
 def main(config: Config) -> int:
-    """Train, fuse, compare, time, draw; 1 if the network has not learnt."""
+    """Train, fuse, compare, time, draw; 1 if the network misses the required accuracy."""
     console, begin = Console(), time.perf_counter()
     environment = timing.environment()
     data, (x_test, y_test) = digits(config.seed)

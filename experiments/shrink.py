@@ -23,7 +23,7 @@ def small(name: str) -> models.Network:
     """A network with few blocks and few channels, its structure otherwise kept.
 
     Args:
-        name: of the network.
+        name: published name of the network.
 
     Example:
         >>> small("repvgg_a0").config.depths
@@ -41,8 +41,8 @@ def fields(model: models.Network) -> tuple[str | None, str | None]:
     """The fields of a network's configuration that say how deep and how wide it is.
 
     A field is a depth if with smaller numbers some arrays are gone and the others are as they
-    were; a width if all arrays are there, of the same kernel sizes, with fewer channels. The
-    one that changes most arrays counts, of the first network of that class.
+    were; a width if all arrays are there, of the same kernel sizes, with fewer channels. Of
+    several, the one that changes most arrays counts. The first network of the class is tried.
     """
     kind = type(model)
     if kind not in _KNOWN:

@@ -1,4 +1,4 @@
-"""Honest timing: compiled apart, warmed up, parameters as arguments, forms alternated."""
+"""Timing: compiled beforehand, warmed up, parameters as arguments, forms alternated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,19 @@ COMPILE_OPTIONS: Mapping[str, Mapping[str, str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One compiled form: what was compiled, what the compiler says of it, and its times."""
+    """One compiled form, with what the compiler reports of it.
+
+    Args:
+        name: of the form.
+        options: name of the compile options.
+        convolutions: in the traced program.
+        optimised_convolutions: convolution calls left by the compiler.
+        flops: as the compiler estimates them.
+        bytes_accessed: as the compiler estimates them.
+        temporary_bytes: memory for intermediate results.
+        compile_seconds: time of the compilation.
+        run: one call, which waits for the result.
+    """
 
     name: str
     options: str
@@ -107,6 +119,6 @@ def alternate(
 
 
 def quartiles(times: np.ndarray[Any, Any]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile, in milliseconds."""
+    """First quartile, median and third quartile of seconds (calls,), in milliseconds."""
     low, middle, high = np.percentile(times * 1e3, [25, 50, 75])
     return float(low), float(middle), float(high)

@@ -56,7 +56,12 @@ def nudged(values: list[Any], variables: int) -> list[Any]:
 
 
 class Reach(NamedTuple):
-    """What a value depends on: numbers of inputs, and types on the way to it."""
+    """What a value depends on.
+
+    Args:
+        inputs: positions of the inputs that it depends on.
+        types: dtypes of the values on the way to it.
+    """
 
     inputs: frozenset[int]
     types: frozenset[Any]

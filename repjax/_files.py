@@ -19,7 +19,7 @@ def replacing(target: str | Path, *, force: bool = False) -> Iterator[Path]:
     renamed, so that a reader sees the old file or the new one and a failure leaves the old.
 
     Args:
-        target: of the file.
+        target: path of the file.
         force: replace a file that is there already.
 
     Yields:
@@ -63,7 +63,7 @@ def check_target(target: str | Path, *, force: bool = False) -> None:
     """Refuse to write to a path, before anything is computed for it.
 
     Args:
-        target: of the file.
+        target: path of the file.
         force: whether a file that is there already may be replaced.
 
     Raises:

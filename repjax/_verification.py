@@ -83,14 +83,14 @@ FIGURES = ("largest", "difference", "error_a", "error_b", "bound", "worst")
 def figures_of(
     truth: Array, other: Array, low_a: Array, low_b: Array, bound: Array, stored: float
 ) -> dict[str, float]:
-    """The figures of one output, by their names.
+    """The figures of one output, by their names. All arrays have the shape of the output.
 
     Args:
-        truth: of `a` in float64.
-        other: of `b` in float64.
-        low_a: of `a` as it runs.
-        low_b: of `b` as it runs.
-        bound: of each element.
+        truth: output of `a` in float64.
+        other: output of `b` in float64.
+        low_a: output of `a` as it runs.
+        low_b: output of `b` as it runs.
+        bound: elementwise bounds.
         stored: factor on the bound for the difference of the two in float64.
     """
     difference, error_a, error_b = (
@@ -105,7 +105,7 @@ def figures_of(
 
 
 def difference_of(values: Array, truth: Array) -> Array:
-    """What lies between two arrays; nothing between equal infinities."""
+    """``values - truth``, elementwise, with zero where both are equal, infinities included."""
     with np.errstate(invalid="ignore"):
         return np.where(values == truth, 0.0, values - truth)
 

@@ -1,4 +1,4 @@
-"""Reading JAX programs: the only file that knows how JAX writes down a traced function.
+"""Reading JAX programs: the only file that depends on how JAX represents traced functions.
 
 Everything that differs between JAX versions is here: where the variables and constants of
 a jaxpr are, what calls are named, how a scan says which operands it carries. The rest of
@@ -35,7 +35,14 @@ _BODY = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 class Body(NamedTuple):
-    """The parts of a jaxpr, closed or open, of every JAX version."""
+    """The parts of a jaxpr, closed or open, of every JAX version.
+
+    Args:
+        constants: variables of constants, with their values.
+        inputs: variables of inputs.
+        equations: in order.
+        outputs: variables or literals.
+    """
 
     constants: list[tuple[Atom, Any]]
     inputs: Sequence[Atom]
@@ -52,7 +59,7 @@ def body_of(jaxpr: Jaxpr) -> Body:
 
 
 def name_of(equation: Equation) -> str:
-    """The name of its primitive; another one where a user's primitive has a name of JAX's."""
+    """The name of its primitive, as "another <name>" where it is not JAX's of that name."""
     name = str(equation.primitive.name)
     known = getattr(jax.lax, f"{name}_p", equation.primitive)
     return name if known is equation.primitive else f"another {name}"
@@ -169,7 +176,16 @@ def _joined(scope: str, inner: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """A scan: operands are constants, then carries, then values sliced along axis 0."""
+    """A scan: operands are constants, then carries, then values sliced along axis 0.
+
+    Args:
+        body: one step.
+        constants: number of constants.
+        carries: number of carries.
+        length: number of steps.
+        reverse: whether it runs from the last slice to the first.
+        unroll: steps per turn of the loop.
+    """
 
     body: Jaxpr
     constants: int

@@ -15,13 +15,14 @@ def is_array(leaf: Any) -> bool:
 
 
 class Leaves:
-    """The arrays of a tree, apart from the leaves that are none (functions, names, None).
+    """The arrays of a tree, apart from its other leaves (functions, names).
 
-    Attributes:
-        arrays: the arrays, in order.
-        places: their positions among all leaves.
-        treedef: the structure of the tree.
-        static: the leaves, with None in the places of arrays.
+    `arrays` are the arrays in order, `places` their positions among all leaves, `treedef` the
+    structure of the tree, and `static` all leaves with None in the places of arrays.
+
+    Args:
+        tree: any pytree.
+        counts: whether a leaf counts as an array.
 
     Example:
         >>> leaves = Leaves({"name": "net", "w": np.ones(2)})
@@ -38,7 +39,11 @@ class Leaves:
         self.static = [None if place in inside else leaf for place, leaf in enumerate(leaves)]
 
     def rebuild(self, arrays: Sequence[Any]) -> Any:
-        """The tree with other arrays in the places of its own."""
+        """The tree with other arrays in the places of its own.
+
+        Raises:
+            ValueError: there are not as many arrays as places.
+        """
         leaves = list(self.static)
         for place, array in zip(self.places, arrays, strict=True):
             leaves[place] = array

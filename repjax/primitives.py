@@ -25,10 +25,14 @@ class Kind(enum.Enum):
 
 
 class Primitive(NamedTuple):
-    """One row: kind, the short name of reports, whether it is exact in floating point.
+    """One row of the table.
 
-    `analytic` operations are smooth wherever they are defined and can be evaluated at random
-    points to find out whether an expression is zero.
+    Args:
+        kind: what the operation does.
+        short: its name in reports; empty where that is its own name.
+        exact: whether it is exact in floating point.
+        analytic: whether it is smooth wherever it is defined, so that it can be evaluated at
+            random points to find out whether an expression is zero.
     """
 
     kind: Kind = Kind.OTHER

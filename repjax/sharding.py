@@ -10,11 +10,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def sharding_of(leaf: Any, shape: tuple[int, ...] | None = None) -> NamedSharding | None:
-    """How a leaf is sharded, None where nothing is said about it.
+    """How a leaf is sharded; None where it has no `NamedSharding`.
 
     Args:
-        leaf: an array, or a tracer (which tells only of explicit axes).
-        shape: of the array to come, where it differs from the leaf's: its last axes match,
+        leaf: an array, or a tracer (of which only explicit axes are known).
+        shape: shape of the result, where it differs from the leaf's: its last axes match,
             and those of another length are not sharded.
     """
     sharding = jax.typeof(leaf).sharding
@@ -32,10 +32,16 @@ def sharding_of(leaf: Any, shape: tuple[int, ...] | None = None) -> NamedShardin
 
 
 def keep(run: Callable[..., Any], shardings: Any, *args: Any) -> Any:
-    """``run(*args)``, each result sharded as `shardings`, a tree of the same form, says."""
+    """``run(*args)``, with its results sharded.
+
+    Args:
+        run: a function of arrays.
+        shardings: a tree of the same structure as the result; None leaves an array as it is.
+        *args: arguments of `run`.
+    """
     leaves = jax.tree.leaves(shardings)
     if any(_explicit(sharding) for sharding in leaves):
-        # What the fold does to kernels is no business of the types of a mesh.
+        # The fold of kernels runs without the explicit axes of the mesh.
         return jax.sharding.auto_axes(run, out_sharding=shardings)(*args)
     if not leaves:
         return run(*args)

@@ -14,7 +14,13 @@ from repjax import models
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-BRITISH = r"initialis|normalis|recognis|optimis|neighbour|colour|behaviour|favour|centre\b"
+CODE = [path for folder in ("repjax", "experiments") for path in (ROOT / folder).rglob("*.py")]
+BRITISH = (
+    r"(?:initial|normal|recogn|optim|general|special|organ|summar|minim|maxim|serial|quant|vector"
+    r"|regular|parametr|parameter|factor|material|canonical|symmetr|util)is(?:e|ing|ation)"
+    r"|neighbour|colour|behaviour|favour|honour|centre[sd]?\b|\bgrey|\blearnt\b|artefact"
+)
+WRITTEN = "optimised_convolutions"  # a key in files that experiments.compare writes
 
 
 def blocks(page: Path) -> list[str]:
@@ -45,9 +51,29 @@ def test_every_page_is_in_the_index() -> None:
     assert linked == {page.name for page in PAGES} - {"index.md"}
 
 
+def british(path: Path) -> set[str]:
+    return set(re.findall(rf"\w*(?:{BRITISH})\w*", path.read_text(), flags=re.IGNORECASE))
+
+
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
 def test_spelling_is_american(page: Path) -> None:
-    assert not re.findall(rf"\w*(?:{BRITISH})\w*", page.read_text(), flags=re.IGNORECASE)
+    assert not british(page)
+
+
+def test_spelling_of_the_code_is_american() -> None:
+    found = {str(path.relative_to(ROOT)): british(path) - {WRITTEN} for path in CODE}
+    assert len(found) > 100
+    assert not {path: words for path, words in found.items() if words}
+
+
+def test_short_names_of_files_exist() -> None:
+    """A file in backticks, such as `grammar.py`, is the end of a path that exists."""
+    folders = [ROOT / name for name in ("repjax", "tests", "experiments", "docs")]
+    paths = [*TEXTS, *(path for folder in folders for path in folder.rglob("*.*"))]
+    ends = "".join(f"/{path.relative_to(ROOT)}\n" for path in paths)
+    for page in TEXTS:
+        names = re.findall(r"`([\w/]+\.(?:py|md))`", page.read_text())
+        assert not [name for name in names if f"/{name}\n" not in ends], page
 
 
 def table() -> dict[str, list[str]]:

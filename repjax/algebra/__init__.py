@@ -1,6 +1,6 @@
-"""The algebra of convolutions: one noun, `Conv`, and the verbs that keep it exact.
+"""The algebra of convolutions: the value `Conv`, and operations on it that are exact.
 
-It knows nothing of Flax, of trees or of programs. Rules R1 to R3 in the docstrings of
+Nothing here depends on Flax, variables trees or JAX programs. Rules R1 to R3 in the docstrings of
 `add` and `compose` decide what is exact; everything else is refused.
 """
 

@@ -2,8 +2,10 @@
 
 Arrays and their `Shape` only. Nothing is checked here: the caller has asked `shapes` whether
 the result exists. The numbers depend on taps, low padding, strides and dilations, never on
-high padding; and on the size of an image only where one is written out. Everything runs in
-float32 at least, at the highest precision, without a convolution.
+high padding; and on the size of an image only where one is written out. Kernels are merged in
+float32 at least, at the highest precision, and no convolution is run for it.
+
+Kernels have the shape ``Shape.kernel_shape``: (spatial..., in/groups, out). Biases are (out,).
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def compose_kernels(
 
 
 def bias_through(bias: jax.Array, kernel: jax.Array, shape: Shape) -> jax.Array:
-    """What a constant input of `bias` becomes where every tap of `kernel` meets it."""
+    """The output (out,) for a constant input of `bias` (in,), where no tap meets padding."""
     bias, kernel = promoted(bias, kernel)
     total = kernel.sum(axis=tuple(range(shape.dims)))
     split = total.reshape(total.shape[0], shape.groups, -1)
@@ -89,16 +91,16 @@ def bias_through(bias: jax.Array, kernel: jax.Array, shape: Shape) -> jax.Array:
 
 
 def written_out(kernel: jax.Array, shape: Shape, sizes: Sequence[int]) -> jax.Array:
-    """What an image of ones becomes: (spatial outputs..., features).
+    """The output for an image of ones: (spatial outputs..., features).
 
     Outputs that meet ones at the same taps are equal, so each axis has a few distinct rows
     (low border, interior, high border): these are summed, then repeated.
 
     Args:
-        kernel: of one input channel.
-        shape: its shape.
+        kernel: (spatial..., 1, features).
+        shape: shape of the convolution.
         sizes: spatial size of the image. Where one is a symbolic dimension, the rows are not
-            known while tracing, and an image of ones is convolved after all.
+            known while tracing, and an image of ones is convolved instead.
     """
     (kernel,) = promoted(kernel)
     if not all(isinstance(size, int | np.integer) for size in sizes):
@@ -119,7 +121,7 @@ def written_out(kernel: jax.Array, shape: Shape, sizes: Sequence[int]) -> jax.Ar
 def convolved(
     x: jax.Array, kernel: jax.Array, shape: Shape, precision: lax.PrecisionLike = "highest"
 ) -> jax.Array:
-    """Data (batch, spatial..., in) through `kernel`, of the same type: the one convolution."""
+    """Convolve data (batch, spatial..., in) with `kernel`, which has the same dtype."""
     dims = shape.dims
     spatial = tuple(range(1, dims + 1))
     return lax.conv_general_dilated(
@@ -140,19 +142,19 @@ def convolved(
 
 
 def sum_present(biases: Sequence[jax.Array | None]) -> jax.Array | None:
-    """The sum of the biases that are there."""
+    """The sum of the biases that are not None; None where all are."""
     present = [bias for bias in biases if bias is not None]
     return functools.reduce(jnp.add, present) if present else None
 
 
 def promoted(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """The same arrays in one type, float32 at least."""
+    """The same arrays in one dtype, float32 at least."""
     dtype = fold_dtype(*(array.dtype for array in arrays))
     return tuple(array.astype(dtype) for array in arrays)
 
 
 def expand_groups(kernel: jax.Array, groups: int, fewer: int) -> jax.Array:
-    """A kernel of `groups` channel groups with `fewer`, a divisor: block-diagonal."""
+    """The block-diagonal kernel with `fewer` groups, a divisor of `groups`, of the same map."""
     blocks = groups // fewer
     if blocks == 1:
         return kernel

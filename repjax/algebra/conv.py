@@ -1,4 +1,4 @@
-"""`Conv`: a convolution as a value (kernel, bias, geometry), the noun of the algebra."""
+"""`Conv`: a convolution as a value: kernel, bias and geometry."""
 
 from __future__ import annotations
 
@@ -100,7 +100,11 @@ class Conv:
         return _unflatten, (static, (self.kernel, self.bias))
 
     def replace(self, **changes: Any) -> Conv:
-        """A copy with some fields changed, checked like a new one."""
+        """A copy with some fields changed, checked like a new one.
+
+        Raises:
+            ValueError: the new fields do not describe a convolution.
+        """
         fields = {name: getattr(self, name) for name in _DATA + _STATIC}
         return Conv(**{**fields, **changes})
 
@@ -177,7 +181,7 @@ class Conv:
         return y.reshape((*batch, *y.shape[1:]))
 
     def of_ones(self, size: int | Sequence[int]) -> jax.Array:
-        """What an image of ones becomes: (spatial outputs..., features), float32 at least.
+        """The output for an image of ones: (spatial outputs..., features), float32 at least.
 
         This evaluates a bias map (see `compose_with_bias_map`), without a convolution.
 

@@ -14,5 +14,5 @@ def common_dtype(*types: DTypeLike) -> jnp.dtype:
 
 
 def fold_dtype(*types: DTypeLike) -> jnp.dtype:
-    """The type a fold runs in: that of `types`, float32 at least."""
+    """The dtype a fold runs in: that of `types`, float32 at least."""
     return common_dtype(*types, jnp.float32)

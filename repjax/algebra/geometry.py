@@ -16,7 +16,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """Geometry of one spatial axis; `high` padding follows from the number of outputs."""
+    """Geometry of one spatial axis of a convolution.
+
+    Args:
+        taps: number of taps.
+        stride: distance between outputs.
+        low: padding before the first pixel.
+        high: padding after the last pixel.
+        dilation: distance between taps.
+        input_dilation: distance between input pixels.
+    """
 
     taps: int
     stride: int = 1
@@ -27,7 +36,7 @@ class Axis:
 
     @property
     def step(self) -> int:
-        """Distance between neighbouring taps; 0 for a single tap, whose dilation is moot."""
+        """Distance between neighboring taps; 0 for a single tap, whatever its dilation."""
         return self.dilation if self.taps > 1 else 0
 
     @property
@@ -88,7 +97,7 @@ def union(axes: Sequence[Axis]) -> Axis:
 
 
 def same_outputs(one: Axis, two: Axis, size: int | None) -> bool:
-    """Whether both give as many outputs: for that input size, or for every one."""
+    """Whether both have equal output sizes: for one input size, or with None for every one."""
     if size is not None:
         return one.outputs(size) == two.outputs(size)
     # The number of outputs is periodic in the input size up to a linear term.
@@ -129,7 +138,10 @@ def composition(first: Axis, second: Axis) -> Axis:
 
 
 def empties(first: Axis, second: Axis, size: int) -> bool:
-    """Whether `first` leaves no pixel, of which `second` makes more outputs than their chain."""
+    """Whether `second` after `first` has another output size than their composition.
+
+    This happens where `first` leaves no pixel for `second` to pad.
+    """
     return composition(first, second).outputs(size) != second.outputs(first.outputs(size))
 
 

@@ -19,6 +19,11 @@ from repjax.algebra.padding import Padding
 def identity(features: int, *, dims: int = 2, dtype: DTypeLike = jnp.float32) -> Conv:
     """The identity on `features` channels: a depthwise convolution of one tap.
 
+    Args:
+        features: number of channels, in and out.
+        dims: number of spatial axes.
+        dtype: type of the kernel.
+
     Example:
         >>> bool((identity(3)(jnp.ones((1, 4, 4, 3))) == 1).all())
         True
@@ -41,7 +46,7 @@ def identity_kernel(
         features: number of channels, in and out.
         groups: number of channel groups of the result.
         tap: the tap that carries the identity, ``(size - 1) // 2`` per axis by default (the
-            centre of an odd size).
+            center of an odd size).
         dtype: type of the result.
 
     Returns:
@@ -70,10 +75,10 @@ def pad_kernel(
     Args:
         kernel: (spatial..., in/groups, out).
         kernel_size: taps per axis of the result.
-        low: number of zeros before the kernel, per axis; by default the centres meet.
+        low: number of zeros before the kernel, per axis; by default the centers meet.
 
     Raises:
-        NotFusableError: the centres cannot meet (odd difference of sizes) and `low` is not
+        NotFusableError: the centers cannot meet (odd difference of sizes) and `low` is not
             given, or the kernel does not fit.
 
     Source: Ding et al., RepVGG, CVPR 2021 (1x1 to 3x3).
@@ -87,7 +92,7 @@ def pad_kernel(
         odd = [a for a, b in zip(kernel_size, conv.kernel_size, strict=True) if (a - b) % 2]
         if odd:
             raise NotFusableError(
-                f"the centres of a kernel of size {conv.kernel_size} and of "
+                f"the centers of a kernel of size {conv.kernel_size} and of "
                 f"{tuple(kernel_size)} taps lie half a pixel apart; say with low=(...) how "
                 "many zeros come first"
             )
@@ -130,6 +135,16 @@ def average_pool(
     """An average pool that counts its padding, as a depthwise convolution.
 
     A pool that leaves padding out of its mean is no convolution at the border.
+
+    Args:
+        window: taps per axis.
+        features: number of channels, in and out.
+        strides: one number or one per axis.
+        padding: as of `Conv`.
+        dtype: type of the kernel.
+
+    Raises:
+        ValueError: strides or padding are none for that number of axes.
 
     Example:
         >>> average_pool((2,), 1, strides=2)(jnp.array([[1.0], [3.0], [5.0], [7.0]]))[:, 0]

@@ -32,6 +32,7 @@ def embed(
 
     Raises:
         NotFusableError: a tap of `conv` falls between or outside the taps of the new one.
+        ValueError: numbers for another number of axes.
 
     Example:
         >>> import jax.numpy as jnp

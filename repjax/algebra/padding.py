@@ -12,7 +12,11 @@ Padding = int | Sequence[int] | Sequence[tuple[int, int]] | str
 
 
 def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...]:
-    """One number per spatial axis, from one number or a sequence of them."""
+    """One number per spatial axis, from one number or a sequence of them.
+
+    Raises:
+        ValueError: the sequence has another length than `dims`.
+    """
     numbers = (
         (int(value),) * dims
         if isinstance(value, int | np.integer)
@@ -24,12 +28,21 @@ def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...
 
 
 def sizes_or_any(size: Size, dims: int) -> tuple[int | None, ...]:
-    """One size per spatial axis; None, for each, where a verb is asked about every size."""
+    """One size per spatial axis; None for each axis where `size` is None, that is, any size.
+
+    Raises:
+        ValueError: a sequence of another length than `dims`.
+    """
     return (None,) * dims if size is None else per_axis(size, dims, "size")
 
 
 def padding_pairs(padding: Padding, dims: int) -> tuple[tuple[int, int], ...]:
-    """(low, high) padding per spatial axis, from any of the accepted spellings."""
+    """(low, high) padding per spatial axis, from any of the accepted spellings.
+
+    Raises:
+        ValueError: "SAME" or another string, another number of axes than `dims`, or an entry
+            that is no pair.
+    """
     if isinstance(padding, str):
         if padding == "VALID":
             return ((0, 0),) * dims
@@ -67,6 +80,10 @@ def same_padding(
     Returns:
         (low, high) padding per axis. With strides above 1 it depends on `size`, so that no
         single explicit padding stands for 'SAME'.
+
+    Raises:
+        ValueError: `kernel_size` has another number of axes than `dilation`, or than `size`
+            where that is one number.
 
     Example:
         >>> same_padding((8, 9), (3, 3), strides=2)

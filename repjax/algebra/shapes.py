@@ -1,8 +1,7 @@
 """Convolutions without their numbers: what is legal, and the geometry that results.
 
-The verbs ask these functions first and then do the arithmetic. A planner, which only needs to
-know what could be merged, needs nothing else. Everything is plain integers, and answers are
-cached.
+`add`, `concatenate` and `compose` call these functions before they compute anything, and a
+planner calls them alone. Everything is plain integers, and results are cached.
 """
 
 from __future__ import annotations
@@ -22,7 +21,14 @@ Sizes = tuple[int | None, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Geometry, channels and groups of a convolution."""
+    """Geometry, channels and groups of a convolution.
+
+    Args:
+        axes: geometry of each spatial axis.
+        in_features: number of input channels.
+        features: number of output channels.
+        groups: number of channel groups.
+    """
 
     axes: tuple[Axis, ...]
     in_features: int

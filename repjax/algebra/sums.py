@@ -26,7 +26,9 @@ def add(*convs: Conv, size: Size = None) -> Conv:
         size: spatial input size in pixels, or None: then outputs must agree for every size.
 
     Raises:
-        NotFusableError: channels, strides, input dilation or output sizes differ.
+        NotFusableError: numbers of axes, channels, strides, input dilation or output sizes
+            differ.
+        ValueError: no convolutions, or a `size` for another number of axes.
 
     Example:
         >>> big = Conv(jnp.ones((3, 3, 1, 1)), padding=1)
@@ -52,7 +54,9 @@ def concatenate(*convs: Conv, size: Size = None) -> Conv:
         size: spatial input size in pixels, or None: then outputs must agree for every size.
 
     Raises:
-        NotFusableError: input channels, strides, input dilation or output sizes differ.
+        NotFusableError: numbers of axes, input channels, strides, input dilation or output
+            sizes differ.
+        ValueError: no convolutions, or a `size` for another number of axes.
 
     Example:
         >>> concatenate(Conv(jnp.ones((1, 2, 3))), Conv(jnp.ones((1, 2, 4)))).features

@@ -12,8 +12,8 @@ from repjax.branches import Branch, KxK, Norm
 class ACBlock(ConvBlock):
     """``norm(convKxK(x)) + norm(convKx1(x)) + norm(conv1xK(x))``.
 
-    The thin kernels strengthen the skeleton of the square one. No activation follows, so that
-    it can stand for any convolution with norm.
+    The thin kernels add to the middle row and column of the square one. No activation follows,
+    so that it can stand for any convolution with norm.
 
     Args:
         affine: whether the norms have a trained scale and bias.

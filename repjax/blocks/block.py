@@ -27,6 +27,9 @@ def uniform(limit: float) -> Initializer:
 
     PyTorch's for the bias of a convolution has ``limit = fan_in ** -0.5``.
 
+    Args:
+        limit: largest absolute value.
+
     Example:
         >>> bool((abs(uniform(0.5)(jax.random.key(0), (99,), jnp.float32)) <= 0.5).all())
         True
@@ -74,7 +77,7 @@ class Block(nn.Module, kw_only=True):
 
     @property
     def types(self) -> dict[str, Any]:
-        """Types and precision, as every layer takes them."""
+        """The fields `dtype`, `param_dtype` and `precision` by name, to be given to a layer."""
         return {
             "dtype": self.dtype,
             "param_dtype": self.param_dtype,
@@ -83,7 +86,7 @@ class Block(nn.Module, kw_only=True):
 
     @property
     def common(self) -> dict[str, Any]:
-        """All fields of this class, as every block takes them."""
+        """The fields of `Block` by name, to be given to a child block."""
         return {
             "momentum": self.momentum,
             "axis_name": self.axis_name,
@@ -156,7 +159,11 @@ class ConvBlock(Block):
     kernel_init: Initializer = PYTORCH_KERNEL_INIT
 
     def branches(self, in_features: int) -> tuple[Branch, ...]:
-        """What is added up, for that many input channels."""
+        """What is added up, for that many input channels.
+
+        Raises:
+            NotImplementedError: a subclass has not overridden it.
+        """
         raise NotImplementedError(f"{type(self).__name__} says what its branches are")
 
     def preserving(self, in_features: int) -> bool:

@@ -18,7 +18,7 @@ class DropPath(nn.Module):
         dims: number of spatial axes; the axes before them are examples.
 
     Raises:
-        ValueError: a rate outside its range.
+        ValueError: the rate is below 0, or 1 or more.
 
     Source: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016.
 

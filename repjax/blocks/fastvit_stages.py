@@ -102,7 +102,7 @@ class AttentionBlock(Block):
     The other arguments are those of `Block`.
 
     Raises:
-        ValueError: channels that heads do not divide, another norm.
+        ValueError: `head_features` does not divide the channels, or `norm` is neither.
 
     Source: Vasu et al., FastViT, ICCV 2023; Vaswani et al., Attention Is All You Need,
     NeurIPS 2017.
@@ -159,7 +159,14 @@ class AttentionBlock(Block):
 
 
 def scaled_pointwise(block: Block, name: str, features: int, layer_scale: float | None) -> RepConv:
-    """A 1x1 convolution with bias, and a layer scale after it unless that is None."""
+    """A 1x1 convolution with bias, and a layer scale after it.
+
+    Args:
+        block: whose child it is.
+        name: of the child.
+        features: output channels.
+        layer_scale: initial value of the scale; None leaves it out.
+    """
     pointwise: Branch = KxK(1, bias=True)
     return block.conv(
         name,

@@ -15,10 +15,10 @@ LONGEST_PATH = 240
 
 
 def require_whole(name: str, value: Any, least: int = 1, hint: str = "") -> None:
-    """Refuse what is no whole number, or too small.
+    """Refuse a value that is no whole number, or too small.
 
     Raises:
-        ValueError: found something else.
+        ValueError: `value` is no whole number, or below `least`.
 
     Example:
         >>> require_whole("features", 2.5)
@@ -30,10 +30,10 @@ def require_whole(name: str, value: Any, least: int = 1, hint: str = "") -> None
 
 
 def require_branches(branches: Any) -> None:
-    """Refuse what is no sequence of branches.
+    """Refuse a value that is no sequence of branches.
 
     Raises:
-        ValueError: a single branch, a class, something else.
+        ValueError: `branches` is a single branch or no sequence, or an entry is no branch.
     """
     if isinstance(branches, Branch):
         kind = type(branches).__name__
@@ -54,10 +54,10 @@ def require_branches(branches: Any) -> None:
 def require_geometry(
     strides: Any, padding: Any, dilation: Any, groups: int, channels: tuple[int, int], dims: int
 ) -> None:
-    """Refuse a geometry that is none, and groups that do not divide both channels.
+    """Refuse an invalid geometry, and groups that do not divide both numbers of channels.
 
     Raises:
-        ValueError: found something else.
+        ValueError: of either.
     """
     for name, value in (("strides", strides), ("dilation", dilation)):
         for number in axis_numbers(value, dims, name):

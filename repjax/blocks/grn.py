@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 class GlobalResponseNorm(nn.Module):
     """``x * (1 + scale * n / mean(n)) + bias``, n the norm of each channel over the map.
 
-    It is not affine in its input, so it stays in the deploy form. Its bias is: where a linear
-    layer follows, that layer can take it, and this one goes without (``use_bias=False``).
+    It is not affine in its input, so it stays in the deploy form. Only its bias can be merged:
+    into a linear layer that follows; this one then has none (``use_bias=False``).
 
     Args:
         use_bias: whether it has a trained bias per channel.

@@ -19,7 +19,20 @@ from repjax.branches import Branch, Geometry, Request
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the arrays and norms of a block have in common."""
+    """What the arrays and norms of a block have in common.
+
+    Args:
+        train: whether norms use the batch's statistics and update the running ones.
+        momentum: of the running statistics.
+        axis_name: mapped axis over which batch statistics are averaged.
+        dtype: compute type; None promotes.
+        param_dtype: type of the parameters.
+        precision: of the products.
+        kernel_init: initializer of kernels.
+        bias_init: initializer of biases.
+        scale_init: initializer of trained scales.
+        norm_scale_init: initializer of the norms' scales.
+    """
 
     train: bool
     momentum: float
@@ -34,7 +47,12 @@ class Settings:
 
 
 class BranchNode(nn.Module):
-    """The node of one branch in the tree."""
+    """The node of one branch in the tree.
+
+    Args:
+        branch_: the branch, resolved.
+        settings: those of its block.
+    """
 
     branch_: Branch
     settings: Settings
@@ -46,7 +64,7 @@ class BranchNode(nn.Module):
 
 
 class _Gathered(nn.Module):
-    """A node of which only the arrays are wanted."""
+    """A node whose arrays are read without running its branch."""
 
     requests: Mapping[str, Any]
     settings: Settings
@@ -57,7 +75,7 @@ class _Gathered(nn.Module):
 
 
 class LinenScope:
-    """What a branch finds in a compact Linen module: see `repjax.branches.Scope`."""
+    """The `repjax.branches.Scope` of a compact Linen module."""
 
     def __init__(self, module: nn.Module, settings: Settings) -> None:
         self.module = module
@@ -81,7 +99,7 @@ class LinenScope:
         return leaf
 
     def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
-        """Several arrays at once, those of nodes inside too."""
+        """Several arrays at once, including those of child nodes."""
         return {
             name: self.leaf(name, request)
             if isinstance(request, Request)

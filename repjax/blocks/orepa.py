@@ -84,7 +84,7 @@ class OREPAPointwiseBlock(ConvBlock):
 class OREPALargeBlock(ConvBlock):
     """A chain of OREPA's 3x3 sums as one large kernel, merged while trained, and one norm.
 
-    ``(kernel_size - 1) / 2`` links, without activations or borders between them. The
+    ``(kernel_size - 1) / 2`` links, without activations or borders between them.
 
     Args:
         branched: whether each link has OREPA's branches, or is one 3x3 convolution.

@@ -77,7 +77,7 @@ class RepViTBlock(Block):
     The other arguments are those of `Block`.
 
     Raises:
-        ValueError: a change of channels without strides.
+        ValueError: the number of channels changes without strides.
 
     Source: Wang et al., RepViT, CVPR 2024.
 

@@ -35,11 +35,11 @@ class SqueezeExcite(nn.Module):
 
     Args:
         hidden: channels between the two linear maps, named `reduce` and `expand`.
-        gate: from any number to 0..1, a sigmoid by default.
+        gate: a function with values from 0 to 1, a sigmoid by default.
         activation: after `reduce`.
         use_bias: whether both maps have a bias.
         square_window: average only over the top square of the map, as the RepVGG code does
-            on maps higher than wide; it refuses maps wider than high.
+            on maps higher than wide; maps wider than high are refused.
         dtype: compute type; None promotes.
         param_dtype: type of the parameters.
         precision: of the products.

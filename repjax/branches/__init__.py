@@ -1,8 +1,8 @@
 """Branch descriptions: what a block is made of, how each part runs and what it folds to.
 
 A block is its branches. Linen blocks, `fuse_params` and `unfuse_params` all work from these
-descriptions; a new family is a new description. Nothing here knows Flax: a branch runs in a
-`Scope` that its block provides.
+descriptions; a new family is a new description. Nothing here depends on Flax: a branch runs in
+a `Scope` that its block provides.
 """
 
 from repjax.branches.branch import Branch, Geometry, LeafShape, Request, Scope

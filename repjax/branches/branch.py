@@ -86,7 +86,11 @@ class Scope(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LeafShape:
-    """What is expected of one array of a branch: a kernel of that size, or one per channel."""
+    """The expected shape of one array of a branch.
+
+    Args:
+        kernel_size: taps per axis of a kernel; None stands for a vector, one entry per channel.
+    """
 
     kernel_size: tuple[int, ...] | None = None
 
@@ -102,7 +106,11 @@ class Branch(abc.ABC):
 
     @abc.abstractmethod
     def resolve(self, dims: int, *, use_bias: bool) -> Branch:
-        """This branch with every default written out."""
+        """This branch with every default written out.
+
+        Raises:
+            ValueError: the class does not accept its arguments or a branch inside.
+        """
 
     @property
     @abc.abstractmethod
@@ -144,17 +152,17 @@ class Branch(abc.ABC):
 
     @abc.abstractmethod
     def leaves(self) -> dict[LeafPath, LeafShape]:
-        """LeafPath of each of its arrays, and what is expected there."""
+        """The path of each of its arrays, and the shape expected there."""
 
     @abc.abstractmethod
     def inputs(self, leaves: Leaves, groups: int) -> int | None:
-        """Input channels that its arrays tell for so many groups, None where they do not."""
+        """Input channels that its arrays imply for a number of groups; None where they do not."""
 
     @abc.abstractmethod
     def channels(
         self, leaves: Leaves, inputs: int, groups: int, problems: list[tuple[LeafPath, str]]
     ) -> int:
-        """Output channels, collecting where shapes do not fit `inputs` channels and groups."""
+        """Output channels; arrays that do not fit the input channels are added to `problems`."""
 
     @abc.abstractmethod
     def outputs(self, inputs: int, features: int) -> int:
@@ -173,7 +181,7 @@ class Branch(abc.ABC):
         """The one convolution it is in inference, in unit geometry."""
 
     def can_absorb(self, axes: tuple[Axis, ...], *, bias: bool) -> bool:
-        """Whether `absorb` exists for a target with those taps, and with a bias or without."""
+        """Whether `absorb` works for a target with those taps, and with a bias or without."""
         return False
 
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from repjax.branches.branch import Branch, LeafPath, LeafShape, Leaves
 
 
 def require_outputs(branch: Branch, inputs: int, features: int) -> None:
-    """Refuse a branch of a block, or of a sum, that has not as many output channels.
+    """Refuse a branch of a block or sum whose output channels are not `features`.
 
     Raises:
-        ValueError: another number of channels comes out.
+        ValueError: the number of output channels differs.
     """
     found = branch.outputs(inputs, features)
     if found != features:
@@ -43,7 +43,7 @@ def nest(branches: Mapping[str, Branch]) -> dict[LeafPath, LeafShape]:
 
 
 def first_known(branches: Mapping[str, Branch], leaves: Leaves, groups: int) -> int | None:
-    """Input channels of the first of several branches whose arrays tell."""
+    """Input channels of the first of several branches whose arrays imply them."""
     found = (branch.inputs(leaves.get(name, {}), groups) for name, branch in branches.items())
     return next((inputs for inputs in found if inputs is not None), None)
 
@@ -56,7 +56,7 @@ def channels_of(
     groups: int,
     problems: list[tuple[LeafPath, str]],
 ) -> int:
-    """Output channels of a branch in the node of that name, problems under its path."""
+    """Output channels of the branch in the node `name`; problems are added under its path."""
     inner: list[tuple[LeafPath, str]] = []
     features = branch.channels(leaves.get(name, {}), inputs, groups, inner)
     problems.extend(((name, *path), problem) for path, problem in inner)

@@ -28,7 +28,7 @@ Sizes = int | Sequence[int]
 
 
 class Convolution(Branch):
-    """One convolution. Subclasses say whose kernel it is and how it splits channels."""
+    """One convolution. Subclasses say what its kernel is and how it splits channels."""
 
     kind: str
     array: str = "kernel"
@@ -156,7 +156,7 @@ class Convolution(Branch):
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; truth values are none."""
+    """Whether a value is a whole number; booleans are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -164,7 +164,7 @@ def axis_numbers(value: Any, dims: int, name: str) -> tuple[int, ...]:
     """One whole number per spatial axis, from one or a sequence of them.
 
     Raises:
-        ValueError: something else, or another number of axes.
+        ValueError: an entry is no whole number, or there are not `dims` of them.
     """
     entries = [value] if is_whole(value) else value
     sequence = isinstance(entries, Sequence | np.ndarray) and not isinstance(entries, str)
@@ -179,7 +179,11 @@ def default_tap(size: Sequence[int]) -> tuple[int, ...]:
 
 
 def require_taps(size: Sequence[int], tap: Sequence[int]) -> None:
-    """Refuse a kernel without taps, or one that does not hold the tap of the identity."""
+    """Refuse a kernel without taps, or one that does not hold the tap of the identity.
+
+    Raises:
+        ValueError: of either.
+    """
     if min(size, default=1) < 1:
         raise ValueError(f"a kernel of size {tuple(size)}, expected at least 1 tap on every axis")
     if any(not 0 <= t < k for t, k in zip(tap, size, strict=True)):

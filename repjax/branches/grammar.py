@@ -80,10 +80,10 @@ def equation(branch: Branch) -> str:
 
 
 def require_kernel(branch: Branch) -> None:
-    """Refuse a block without a trained kernel: its arrays would not tell channels and groups.
+    """Refuse a block without a trained kernel: its arrays would not imply channels and groups.
 
     Raises:
-        ValueError: no branch has one.
+        ValueError: no branch has a kernel.
 
     Example:
         >>> require_kernel(Identity())

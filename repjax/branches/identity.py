@@ -47,6 +47,9 @@ class Identity(ChannelPreserving):
         optional: left out, instead of refused, where shapes do not allow it (strides, or
             another number of channels).
 
+    Raises:
+        ValueError: it runs with strides, unless `optional`.
+
     Source: Ding et al., RepVGG, CVPR 2021.
 
     Example:

@@ -74,6 +74,10 @@ class KxK(_Trained):
         kernel_init: initializer of its kernel; None leaves it to the block.
         bias_init: initializer of its bias; None leaves it to the block.
 
+    Raises:
+        ValueError: size, dilation or tap are no whole numbers, one for all axes or one per
+            axis, a size or dilation is below 1, or the tap lies outside the kernel.
+
     Source: Ding et al., RepVGG, CVPR 2021; asymmetric: Ding et al., ACNet, ICCV 2019;
     dilated: Ding et al., UniRepLKNet, CVPR 2024.
 
@@ -147,6 +151,9 @@ class Depthwise(_Trained):
         bias: as of `KxK`.
         kernel_init: as of `KxK`.
         bias_init: as of `KxK`.
+
+    Raises:
+        ValueError: as of `KxK`, or the multiplier is no whole number, at least 1.
 
     Source: Howard et al., MobileNets, 2017; before a pointwise convolution: Hu et al., Online
     Convolutional Re-parameterization, CVPR 2022.

@@ -37,6 +37,10 @@ class Norm(Wrapper):
         bias: whether it has a trained bias.
         scale_init: initializer of its scale; None leaves it to the block.
 
+    Raises:
+        ValueError: the branch has a norm in its node already, or epsilon is negative or not
+            finite.
+
     Source: Ioffe and Szegedy, Batch Normalization, ICML 2015.
 
     Example:

@@ -35,6 +35,9 @@ class Online(Wrapper):
     Args:
         branch: what is merged; no norm inside, whose statistics would need its outputs.
 
+    Raises:
+        ValueError: the branch holds a norm.
+
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
@@ -83,7 +86,7 @@ class Online(Wrapper):
 
 
 class _Asking:
-    """A scope that only writes down what is asked of it, for abstract data."""
+    """A scope that only records what a branch requests, for abstract data."""
 
     precision = None
 

@@ -33,6 +33,9 @@ class AveragePool(ChannelPreserving):
         window: taps, one number for all axes or one per axis.
         tap: the tap that meets the identity, as in `KxK`.
 
+    Raises:
+        ValueError: as of `KxK`.
+
     Source: Ding et al., Diverse Branch Block, CVPR 2021.
 
     Example:

@@ -34,6 +34,9 @@ class Scale(Wrapper):
         scale_init: initializer of the scale; None leaves it to the block.
         bias_init: initializer of the bias; None leaves it to the block.
 
+    Raises:
+        ValueError: the branch has a scale in its node already, or a bias where one is added.
+
     Source: Touvron et al., CaiT, ICCV 2021.
 
     Example:
@@ -109,6 +112,9 @@ class Scale(Wrapper):
 @dataclasses.dataclass(frozen=True)
 class Negate(Wrapper):
     """Minus a branch.
+
+    Args:
+        branch: what is subtracted.
 
     Example:
         >>> from repjax.branches import Identity

@@ -41,6 +41,9 @@ class Sequence(Branch):
         second: applied to its outputs; a branch with a kernel, a pool, or a sum.
         features: channels between the two; None means the block's output channels.
 
+    Raises:
+        ValueError: the second branch has no kernel and is no pool and no sum.
+
     Source: Ding et al., Diverse Branch Block, CVPR 2021.
 
     Example:

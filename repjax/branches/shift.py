@@ -27,7 +27,7 @@ from repjax.branches.wrapper import Wrapper, function, shifted, updated
 class Shift(Wrapper):
     """A trained bias per channel after a branch; ``Shift(Identity())`` stands before others.
 
-    In a `Sequence` the input is padded first, so a kernel behind it reads the bias at the
+    In a `Sequence` the input is padded first, so a kernel after it reads the bias at the
     border too.
 
     Args:

@@ -24,6 +24,12 @@ from repjax.branches.short import shortened
 class Sum(Branch):
     """The sum of branches, each in a node of its own.
 
+    Args:
+        branches: what is added up.
+
+    Raises:
+        ValueError: there are no branches.
+
     Example:
         >>> from repjax.branches import Identity, KxK
         >>> Sum((KxK(3), Identity())).resolve(2, use_bias=False).formula()
@@ -132,7 +138,11 @@ class Sum(Branch):
         return self._absorber(axes, bias) is not None
 
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
-        """The first that can takes the target less all the others."""
+        """The first branch that can absorb takes the target minus all the others.
+
+        Raises:
+            NotFusableError: no branch can.
+        """
         named = self.named()
         chosen = self._absorber(target.axes, target.bias is not None)
         if chosen is None:

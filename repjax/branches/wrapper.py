@@ -14,7 +14,7 @@ from repjax.branches.branch import Branch, LeafPath, LeafShape, Leaves, get
 
 
 class Wrapper(Branch):
-    """What wraps one branch: all that a subclass does not change is as in the branch inside."""
+    """A branch around one other branch, as which it behaves unless a subclass overrides it."""
 
     branch: Branch
 
@@ -73,15 +73,19 @@ def updated(leaves: Leaves, new: Leaves) -> dict[str, Any]:
 
 
 def shifted(own: jax.Array, wanted: jax.Array | None, now: jax.Array | None) -> jax.Array:
-    """A bias of its own with which a branch folds to the bias `wanted`, where it is `now`."""
+    """The value of its own bias with which a branch folds to `wanted`; it now folds to `now`."""
     assert wanted is not None
-    assert now is not None, "who has a bias of its own folds to one with a bias"
+    assert now is not None, "a branch with its own bias folds to a convolution with a bias"
     bias = own.astype(wanted.dtype) + (wanted - now.astype(wanted.dtype))
     return bias.astype(own.dtype)
 
 
 def require_nonzero(factor: jax.Array, branch: Branch) -> None:
-    """Refuse to divide by a scale known to be zero."""
+    """Refuse to divide by a scale known to be zero.
+
+    Raises:
+        NotFusableError: an entry of a concrete `factor` is zero.
+    """
     if not isinstance(factor, jax.core.Tracer) and bool((factor == 0).any()):
         zeros = jnp.flatnonzero(factor == 0).tolist()
         raise NotFusableError(f"the scale of {branch.formula()} is zero on channels {zeros}")

@@ -92,6 +92,11 @@ class FastViTConfig:
 class FastViT(Network):
     """FastViT: stem, stages, a last depthwise convolution with a gate, mean, linear head.
 
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
+
     Raises:
         ValueError: a token mixer that is neither "repmixer" nor "attention".
 

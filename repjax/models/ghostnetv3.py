@@ -16,7 +16,15 @@ from repjax.models.registry import register_model
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One bottleneck at width 1: kernel size, hidden and output channels, gate, strides."""
+    """One bottleneck at width 1.
+
+    Args:
+        kernel_size: of its depthwise convolution.
+        hidden: channels between its two modules.
+        features: output channels.
+        squeeze_excite: channels of its squeeze-excite, as a fraction of `hidden`; 0 leaves it out.
+        strides: of its depthwise convolution.
+    """
 
     kernel_size: int
     hidden: int
@@ -74,8 +82,13 @@ class GhostNetV3(Network):
 
     `features` are the outputs of the stem and of the stages before the next strides.
 
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
+
     Raises:
-        ValueError: images so small that a gate sees a single row or column.
+        ValueError: the images are so small that the data of a gate has a single row or column.
 
     Source: Liu et al., GhostNetV3: Exploring the Training Strategies for Compact Models,
     arXiv 2404.11202, 2024.

@@ -64,6 +64,11 @@ class LCNetV2Config:
 class LCNetV2(Network):
     """PP-LCNetV2: stem of a convolution and a block, four stages, mean, two linear layers.
 
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
+
     Source: PP-LCNetV2, PaddleClas, 2022; Cui et al., PP-LCNet: A Lightweight CPU
     Convolutional Neural Network, arXiv 2109.15099, 2021.
 

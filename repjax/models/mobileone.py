@@ -49,6 +49,11 @@ class MobileOneConfig:
 class MobileOne(Network):
     """MobileOne: stem and four stages, each beginning with strides of 2; mean; linear head.
 
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
+
     Source: Vasu et al., MobileOne: An Improved One Millisecond Mobile Backbone, CVPR 2023.
 
     Example:

@@ -58,7 +58,7 @@ class Network(Block):
     in_channels: int = 3
 
     def features(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-        """The outputs of all stages, finest first, as a backbone gives them."""
+        """The outputs of all stages, the highest resolution first, as a backbone gives them."""
         outputs: tuple[jax.Array, ...] = self(x, train, features=True)
         return outputs
 
@@ -68,7 +68,10 @@ class Network(Block):
         kernel_init: Initializer = uniform_kernel,
         bias_init: Initializer | None = None,
     ) -> jax.Array:
-        """A linear map to the classes, in the node `head`, as PyTorch initializes one."""
+        """A linear map of (batch..., channels) to the classes, in the node `head`.
+
+        It is initialized as PyTorch does it, unless other initializers are given.
+        """
         logits: jax.Array = nn.Dense(
             self.num_classes,
             **self.types,
@@ -81,7 +84,7 @@ class Network(Block):
     def hidden_head(
         self, x: jax.Array, width: int, dropout: float, train: bool, *, use_bias: bool = True
     ) -> jax.Array:
-        """A linear map, in the node `hidden`, a ReLU and dropout, then `linear_head`."""
+        """A linear map to `width` channels, in the node `hidden`, ReLU, dropout, `linear_head`."""
         hidden = nn.Dense(
             width,
             **self.types,
@@ -94,10 +97,11 @@ class Network(Block):
         return self.linear_head(x)
 
     def check(self, x: jax.Array) -> None:
-        """Refuse images of another number of channels, and a network for no classes.
+        """Refuse images of another number of channels, and a network without classes.
 
         Raises:
-            ValueError: of either.
+            ValueError: `x` is not (batch..., height, width, in_channels), or `num_classes` or
+                `in_channels` is no whole number, at least 1.
         """
         require_whole("num_classes", self.num_classes, hint=NO_CLASSES)
         require_whole("in_channels", self.in_channels)

@@ -72,8 +72,9 @@ def create(
             this way) or of the module (`param_dtype`, `momentum`, `axis_name`, ...).
 
     Raises:
-        ValueError: an unknown name, unknown overrides (all are listed), or a `drop_path` for
-            a family that has none.
+        ValueError: the name is unknown, overrides are unknown (all are listed), `num_classes`
+            or `in_channels` is no whole number, at least 1, or `drop_path` is given for a family
+            that has none.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -67,6 +67,11 @@ class RepGhostNet(Network):
 
     `features` are the outputs of the stem and of the stages before the next strides.
 
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
+
     Source: Chen et al., RepGhost: A Hardware-Efficient Ghost Module via
     Re-parameterization, arXiv 2211.06088, 2022.
 

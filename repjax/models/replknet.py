@@ -57,7 +57,9 @@ class RepLKNet(Network):
     code merges only the kernels of equal inputs and keeps the other norms.
 
     Args:
-        config: sizes.
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
 
     Source: Ding et al., Scaling Up Your Kernels to 31x31 (RepLKNet), CVPR 2022.
 

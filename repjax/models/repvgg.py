@@ -48,6 +48,11 @@ class RepVGGConfig:
 class RepVGG(Network):
     """RepVGG: stem and four stages, each beginning with strides of 2; mean; linear head.
 
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
+
     Source: Ding et al., RepVGG: Making VGG-style ConvNets Great Again, CVPR 2021.
 
     Example:

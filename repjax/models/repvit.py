@@ -22,7 +22,15 @@ PREPROCESSING = Preprocessing(crop=0.95, interpolation="bicubic")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One block of a RepViT, as `RepViTBlock` takes it; strides above 1 begin a stage."""
+    """One block of a RepViT; strides above 1 begin a stage.
+
+    Args:
+        features: as of `RepViTBlock`.
+        strides: as of `RepViTBlock`.
+        squeeze_excite: as of `RepViTBlock`.
+        kernel_size: as of `RepViTBlock`.
+        ratio: as of `RepViTBlock`.
+    """
 
     features: int
     strides: int = 1
@@ -88,6 +96,11 @@ class RepViTConfig:
 
 class RepViT(Network):
     """RepViT: stem, blocks, mean, one or two heads that are averaged in inference.
+
+    Args:
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
 
     Source: Wang et al., RepViT: Revisiting Mobile CNN From ViT Perspective, CVPR 2024.
 

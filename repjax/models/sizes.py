@@ -66,14 +66,15 @@ def drop_path_rates(last: float, depths: Sequence[int]) -> tuple[tuple[float, ..
 
 
 def require_stages(config: Any, *names: str) -> None:
-    """Refuse a configuration whose fields have not one entry for every stage.
+    """Refuse a configuration whose fields do not have one entry for every stage.
 
     Args:
         config: a configuration with the fields `depths`, `widths` and those named.
         *names: other fields with one entry per stage.
 
     Raises:
-        ValueError: depths or widths that are no whole numbers, or another number of entries.
+        ValueError: depths or widths are no whole numbers, or a field has another number of
+            entries than `depths`.
     """
     counts = {}
     for name in ("widths", "depths", *names):

@@ -51,7 +51,9 @@ class UniRepLKNet(Network):
     Deployed, no batch norm is left; layer norms, squeeze-excite and response norms stay.
 
     Args:
-        config: sizes.
+        config: sizes; `CONFIGS` has the published ones.
+
+    The other arguments are those of `Network`.
 
     Source: Ding et al., UniRepLKNet, CVPR 2024.
 

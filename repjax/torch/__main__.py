@@ -92,7 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Convert one file, and say what was done."""
+    """Convert one file, and print what was done.
+
+    Raises:
+        ValueError: source and target are the same file, options do not go together, or the
+            forms differ; also as `repjax.models.create` and `load`.
+        OSError: a file cannot be read or written.
+    """
     paths = options.source, options.target
     if all(map(os.path.exists, paths)) and os.path.samefile(*paths):
         raise ValueError(f"{options.target}: source and target are the same file")

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class ArrayError(ValueError):
-    """An array that cannot stand where it should; the message does not say which one it is."""
+    """An array that does not fit its leaf; the message does not name the array."""
 
 
 def as_numpy(array: Any) -> np.ndarray:
@@ -22,7 +22,7 @@ def as_numpy(array: Any) -> np.ndarray:
         array: anything that `numpy.asarray` takes, or a tensor.
 
     Raises:
-        ArrayError: it is neither.
+        ArrayError: NumPy cannot read it.
     """
     try:
         if callable(getattr(array, "detach", None)):
@@ -44,7 +44,7 @@ def to_ours(array: Any, leaf: str, wanted: jax.ShapeDtypeStruct) -> jax.Array:
         wanted: shape and dtype of the leaf.
 
     Raises:
-        ArrayError: another shape, no floating point, or numbers that are not finite.
+        ArrayError: the shape differs, the dtype is not floating point, or a number is not finite.
 
     Example:
         >>> wanted = jax.ShapeDtypeStruct((3, 5, 4, 8), jnp.float32)

@@ -24,7 +24,7 @@ LOG = logging.getLogger("repjax.torch")
 
 
 def explain(model: nn.Module, fit: Fit, problems: list[str], inputs: Any) -> str:
-    """The message for a state dict that does not fit a model.
+    """The error message for a state dict that does not fit a model.
 
     Args:
         model: the network or block.
@@ -56,7 +56,7 @@ def _some(problems: list[str]) -> list[str]:
 
 
 def reasons(model: nn.Module, fit: Fit, inputs: Any) -> list[str]:
-    """What the state dict is instead, as far as it can be told; with what to give."""
+    """What the state dict is instead, as far as that is known, and the option to give."""
     if any("/" in name for name in fit.checkpoint.state):
         return ["its names are paths of repjax variables, which need no conversion"]
     if not isinstance(model, models.Network):

@@ -34,7 +34,7 @@ class Arrays(Mapping[str, np.ndarray]):
     """The arrays of a file by name, each read when asked for.
 
     Args:
-        path: of the file.
+        path: path of the file.
         readers: name to a function that reads the array.
     """
 
@@ -59,13 +59,15 @@ def read(path: str | Path) -> Mapping[str, np.ndarray]:
     """The arrays of a `.safetensors` or `.npz` file by name, each read when asked for.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
-        FileError: the file is damaged or of another kind; for a pickle with the line that
-            converts it.
+        FileError: the file is damaged or of another kind; for a pickle, the message has the
+            line that converts it.
         OSError: it cannot be opened.
-        ModuleNotFoundError: the safetensors library is missing, with the extra that has it.
+        TypeError: `path` is no path.
+        ModuleNotFoundError: the safetensors library is missing; the message names the extra
+            that has it.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -146,16 +148,17 @@ def write(path: str | Path, arrays: Mapping[str, Any], *, force: bool = False) -
     """Write arrays to a `.safetensors` or `.npz` file: the whole file, or nothing.
 
     Args:
-        path: of the file.
+        path: path of the file.
         arrays: NumPy or JAX arrays by name.
         force: replace a file that is there already.
 
     Raises:
         FileExistsError: the file exists, and `force` is false.
         OSError: it cannot be written.
-        ValueError: another suffix, or a type that the format does not have.
-        TypeError: no names to arrays.
-        ModuleNotFoundError: the safetensors library is missing, with the extra that has it.
+        ValueError: the suffix is another one, or the format does not have a type.
+        TypeError: `path` is no path, or `arrays` is no mapping of names.
+        ModuleNotFoundError: the safetensors library is missing; the message names the extra
+            that has it.
     """
     path = _path(path)
     if not isinstance(arrays, Mapping):
@@ -172,7 +175,7 @@ def write(path: str | Path, arrays: Mapping[str, Any], *, force: bool = False) -
 
 
 def _as_it_lies(array: np.ndarray) -> np.ndarray:
-    """In C order and native byte order, since safetensors writes memory as it is."""
+    """The array in C order and native byte order: safetensors writes memory as it is."""
     return np.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), order="C")
 
 
@@ -220,7 +223,7 @@ def safetensors() -> Any:
     """The safetensors library.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: the library is not installed.
     """
     try:
         return importlib.import_module("safetensors")

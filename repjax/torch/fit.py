@@ -53,7 +53,7 @@ class Fit:
 
     @property
     def share(self) -> float:
-        """Names that both sides know, as a share of those that either knows."""
+        """Number of names on both sides, as a fraction of the names on either side."""
         wanted = set(self.keys.values())
         return len(wanted & set(self.state)) / max(1, len(wanted | set(self.state)))
 
@@ -83,7 +83,7 @@ def best_fit(
         forms: whether deployed, of the forms to try.
 
     Raises:
-        ValueError: the model has no such naming.
+        ValueError: no naming of the model is known, or not this one.
     """
     tables = names_of(type(model))
     if naming is not None and naming not in tables:

@@ -63,7 +63,10 @@ class Folded(Mapping[str, Any]):
         self._fold(conv, [f"{norm}.{leaf}" for leaf in NORM], fold, biased=True)
 
     def norm_in_front(self, conv: str, norm: str, epsilon: float) -> None:
-        """Fold a batch norm into the pointwise convolution or linear map behind it."""
+        """Fold a batch norm into the pointwise convolution or linear map behind it.
+
+        Where the kernel has more than one tap, reading it raises a `FoldError`.
+        """
 
         def fold(kernel: np.ndarray, bias: np.ndarray | None, arrays: list[np.ndarray]) -> Pair:
             scale, shift = _affine(norm, arrays, epsilon)

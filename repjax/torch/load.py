@@ -26,9 +26,10 @@ LOG = logging.getLogger("repjax.torch")
 
 
 class StateDictError(ValueError):
-    """A state dict that does not fit a model; the message sums up what is wrong.
+    """A state dict that does not fit a model.
 
-    Attributes:
+    Args:
+        message: sums up what is wrong.
         problems: every name that is wrong, one line each.
     """
 
@@ -41,8 +42,8 @@ class StateDictError(ValueError):
 class Loaded:
     """Variables, and what was found on the way to them.
 
-    Attributes:
-        variables: of the model, or of its deploy twin.
+    Args:
+        variables: those of the model, or of its deploy twin.
         naming: of the state dict.
         deployed: whether the state dict was in deploy form.
         arrays: how many of its arrays were read.
@@ -94,8 +95,8 @@ def load(
         StateDictError: names are missing, unexpected, of another shape, or hold integers or
             numbers that are not finite. The message sums them up and names the option that
             helps, `problems` has them all.
-        ValueError: an unknown naming; a file that is damaged or neither of the two formats.
-        TypeError: no model, or no state dict.
+        ValueError: the naming is unknown, or the file is damaged or in neither of the two formats.
+        TypeError: `model` is no model, or `state_dict` is no state dict.
 
     Example:
         >>> import numpy as np

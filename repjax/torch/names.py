@@ -128,7 +128,7 @@ def register_names(module: type, **tables: Table) -> None:
             places depend on its configuration.
 
     Raises:
-        TypeError: a table is neither.
+        TypeError: a table is neither a `Names` nor a function.
 
     Example:
         >>> class Block: ...
@@ -148,7 +148,7 @@ def names_of(module: type) -> Mapping[str, Table]:
     """The namings of a class, or of the nearest class it derives from.
 
     Raises:
-        ValueError: no naming of it is known.
+        ValueError: no naming of the class is known.
     """
     _import_tables()
     for base in module.__mro__:

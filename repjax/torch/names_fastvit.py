@@ -15,7 +15,20 @@ from repjax.torch.names_mobileone import block_rules
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """What one naming calls the parts of a FastViT."""
+    """The names that one naming gives to the parts of a FastViT.
+
+    Args:
+        mixed: the largest convolution of a mixer or MobileOne block.
+        pointwise: the 1x1 convolution beside it.
+        identity: the norm of the input beside it.
+        large: the large kernel of a patch embedding.
+        fused_large: the same in deploy form.
+        feed_forward: the feed-forward network.
+        position: the positional encoding.
+        scale: the layer scale, with a place for its number.
+        reduce: the first map of the squeeze-excite.
+        expand: the second map of the squeeze-excite.
+    """
 
     mixed: str
     pointwise: str
@@ -143,7 +156,13 @@ def names(words: Words, rules: Mapping[str, Replacement]) -> Names:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Where the parts of one stage lie; `blocks` ends before the number of the block."""
+    """Where the parts of one stage lie in the state dict.
+
+    Args:
+        blocks: its blocks, without the number of the block.
+        downsample: its patch embedding.
+        position: its positional encoding.
+    """
 
     blocks: str
     downsample: str

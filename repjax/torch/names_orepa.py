@@ -63,7 +63,7 @@ def grouped_rows(rows: np.ndarray, groups: int) -> np.ndarray:
 
 
 def repvgg(state: dict[str, Any]) -> dict[str, Any]:
-    """As `linear_branches`; with an identity branch `vector` has a row that nothing reads."""
+    """As `linear_branches`; with an identity branch `vector` has one more row, which is unused."""
     state = linear_branches(state, "weight_rbr_")
     return {name: array for name, array in state.items() if not name.endswith("vector.5")}
 

@@ -14,6 +14,9 @@ SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 def message(path: str | Path) -> str:
     """What to do with a pickle, with a line to paste into a shell.
 
+    Args:
+        path: path of the pickle.
+
     Example:
         >>> print(message("weights/a.pth").splitlines()[0])
         weights/a.pth: pickles are not opened, since they can run any code. Where torch and
@@ -32,8 +35,8 @@ def code(source: str | Path, target: str | Path) -> str:
     """A program that converts a pickle, for a machine with PyTorch; an existing file is kept.
 
     Args:
-        source: the pickle.
-        target: the safetensors file to write.
+        source: path of the pickle.
+        target: path of the safetensors file to write.
     """
     entries = ", ".join(json.dumps(entry) for entry in ENTRIES)
     old, new = (json.dumps(str(path), ensure_ascii=False) for path in (source, target))

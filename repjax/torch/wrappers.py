@@ -16,7 +16,7 @@ DEPTH = 4
 
 
 class WrapperError(TypeError):
-    """Something else than names to arrays."""
+    """A checkpoint in which no state dict is found: no mapping of names to arrays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def unwrap(checkpoint: Any) -> Unwrapped:
         checkpoint: names to arrays, or a dict with such a dict in a well-known entry.
 
     Raises:
-        WrapperError: there is no state dict in it; with what was found and what to give.
+        WrapperError: there is no state dict in it; the message says what was found.
 
     Example:
         >>> found = unwrap({"epoch": 3, "state_dict": {"conv.weight": 1.0}})

@@ -1,4 +1,4 @@
-"""The tree door: from a checkpoint alone to the deploy tree, and back."""
+"""Functions of variables trees: from a checkpoint alone to the deploy tree, and back."""
 
 from repjax.trees.fuse import fuse_params
 from repjax.trees.problems import MalformedTreeError

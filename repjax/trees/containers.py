@@ -73,9 +73,9 @@ GONE = _Gone()
 
 
 def with_children(node: Any, items: Mapping[Any, Any]) -> Any:
-    """A container of the same kind with other children, those that are gone left out.
+    """A container of the same kind with other children; those that are `GONE` are left out.
 
-    A list keeps the places of those that stay: what is gone leaves an empty dict.
+    A list keeps the places of those that stay: `GONE` leaves an empty dict.
     """
     if isinstance(node, dict):
         return {key: value for key, value in items.items() if value is not GONE}
@@ -85,7 +85,7 @@ def with_children(node: Any, items: Mapping[Any, Any]) -> Any:
 
 
 def keys_inside(node: Any) -> Iterator[Any]:
-    """Every key or attribute inside an object that JAX takes apart, but we do not."""
+    """Every key or attribute inside an object that JAX flattens and `children` does not."""
     if hasattr(node, "dtype") or node is None:
         return
     for path, _ in jax.tree_util.tree_flatten_with_path(node)[0]:
@@ -99,10 +99,10 @@ def flattened(key: Any, prefix: str) -> bool:
 
 
 def require_tree(tree: Any, argument: str) -> None:
-    """Refuse what is no nested dict, saying what to pass instead.
+    """Refuse a tree that is no nested dict, with a message that says what to pass instead.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: `tree` is no mapping.
     """
     if isinstance(tree, Mapping):
         return

@@ -26,10 +26,13 @@ Parts = dict[str | None, Any]
 
 @dataclasses.dataclass(frozen=True)
 class BlockNode:
-    """A block in a tree: the module's path, the name of its node, and what it holds.
+    """A block in a tree.
 
-    `arrays` merges the collections, so that a norm has `scale`, `bias`, `mean` and `var`
-    side by side.
+    Args:
+        path: of its module.
+        name: of its node.
+        arrays: what the node holds, collections merged, so that a norm has `scale`, `bias`,
+            `mean` and `var` side by side.
     """
 
     path: TreePath
@@ -46,7 +49,7 @@ def collections(variables: Any, argument: str) -> Parts:
     """The collections of a variables tree by name; a bare `params` tree has the name None.
 
     Raises:
-        TypeError: it is no nested dict.
+        TypeError: `variables` is no nested dict.
     """
     require_tree(variables, argument)
     tree = regrouped(plain(variables))
@@ -59,7 +62,7 @@ def params_of(parts: Parts) -> str | None:
 
 
 def variables_of(parts: Parts) -> Any:
-    """The variables tree of these collections; those that are gone stay away."""
+    """The variables tree of these collections; those that are `GONE` are left out."""
     if None in parts:
         return {} if parts[None] is GONE else parts[None]
     return {name: tree for name, tree in parts.items() if tree is not GONE}
@@ -71,7 +74,7 @@ def is_block(name: Any) -> bool:
 
 
 def blocks(parts: Parts, problems: list[str]) -> list[BlockNode]:
-    """Every block of a tree, in order; what hides one or holds it twice is a problem."""
+    """Every block of a tree, in order; blocks hidden or held twice are added to `problems`."""
     found: list[BlockNode] = []
     home = params_of(parts)
 

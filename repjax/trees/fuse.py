@@ -43,8 +43,8 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
         a deploy tree comes back equal.
 
     Raises:
-        TypeError: no nested dict (None, a list, a TrainState, a module), or an `only` that is
-            no function; the message says what to pass.
+        TypeError: `variables` is no nested dict (None, a list, a TrainState, a module), or
+            `only` is no function; the message says what to pass.
         ValueError: the function of a registered block gives no kernel and bias.
         MalformedTreeError: a flattened tree, blocks inside a state of an optimizer, two copies
             of the parameters; or a block lacks what its name promises or holds something else; one
@@ -89,7 +89,7 @@ def require_predicate(only: Any) -> None:
     """Refuse an `only` that is no function of a path.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: `only` is not callable.
     """
     if only is not None and not callable(only):
         raise TypeError(

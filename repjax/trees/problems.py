@@ -29,7 +29,15 @@ class MalformedTreeError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class CheckedBlock:
-    """A sound block: its node, its branch, and the channels and groups its shapes tell."""
+    """A block whose arrays are what its name promises.
+
+    Args:
+        node: its node.
+        branch: its resolved branch.
+        dims: number of spatial axes.
+        inputs: number of input channels, from the shapes.
+        groups: number of channel groups, from the shapes.
+    """
 
     node: BlockNode
     branch: Branch
@@ -39,7 +47,11 @@ class CheckedBlock:
 
 
 def raise_all(problems: Iterable[str]) -> None:
-    """Raise one error for all problems, if there are any."""
+    """Raise one error for all problems, if there are any.
+
+    Raises:
+        MalformedTreeError: there is a problem.
+    """
     listed = list(problems)
     if listed:
         count = f"{len(listed)} problem{'s' if len(listed) > 1 else ''}"
@@ -47,7 +59,7 @@ def raise_all(problems: Iterable[str]) -> None:
 
 
 def examine_all(nodes: Iterable[BlockNode], problems: list[str]) -> list[CheckedBlock]:
-    """Those of the blocks that are sound; problems of the others are added to the list."""
+    """The blocks without a problem; problems of the others are added to the list."""
     missing = _missing_statistics(nodes)
     if missing is not None:
         problems.append(missing)

@@ -21,7 +21,12 @@ Unfold = Callable[[Any, Any, Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """What is known of a registered block: its fold, and the way back where there is one."""
+    """The functions of a registered block.
+
+    Args:
+        fold: from its subtree to kernel and bias.
+        unfold: the way back, None where there is none.
+    """
 
     fold: Fold
     unfold: Unfold | None = None
@@ -100,7 +105,7 @@ def folded(where: str, name: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
     """Kernel and bias of a registered block, as its function gives them.
 
     Raises:
-        ValueError: it gives anything else.
+        ValueError: the function returns anything else.
     """
     result = _BLOCKS[name].fold(arrays)
     expected = f"{where}: its fold gives (kernel, bias), arrays of floats or None for no bias; "
@@ -127,7 +132,7 @@ def unfolded(
     """New arrays of a registered block that is to fold to the kernel and bias of a module.
 
     Raises:
-        NotFusableError: it has no way back.
+        NotFusableError: the block has no `unfold`.
         ValueError: the trees do not fit, or its function gives no arrays of the block.
     """
     block = _BLOCKS[name]

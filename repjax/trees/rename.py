@@ -23,7 +23,7 @@ def rename_params(variables: Any) -> dict[str, Any]:
         A tree of new dicts.
 
     Raises:
-        TypeError: it is no nested dict.
+        TypeError: `variables` is no nested dict.
 
     Example:
         >>> from repjax.branches.short import written_out

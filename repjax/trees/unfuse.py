@@ -42,10 +42,10 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
     Raises:
         NotFusableError: in some blocks no branch can absorb the rest (no branch with the
             fused kernel's taps, no bias to hold the shift, a norm with scale zero, a
-            registered block without a way back); every path and reason is listed. A scale is
-            looked at only where it is concrete.
+            registered block without a way back); every path and reason is listed. Scales are
+            checked only where they are concrete.
         MalformedTreeError: the trees are not of the same network.
-        TypeError: one of them is no nested dict.
+        TypeError: one of the trees is no nested dict.
 
     Example:
         >>> import jax, repjax
