@@ -23,7 +23,7 @@ from repjax.tracing.program.weights import Weight
 class Map:
     """A convolution without bias.
 
-    Attributes:
+    Args:
         shape: geometry, channels, groups.
         kernel: the weight (spatial..., in/groups, out).
         scale: where the map is a scale per channel and nothing else, its vector.

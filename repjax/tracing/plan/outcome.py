@@ -30,7 +30,7 @@ from repjax.tracing.program.zeros import is_zero
 class Term:
     """One map of one base.
 
-    Attributes:
+    Args:
         base: what it reads.
         map: the map, after the window if there is one.
         kind: "identity", "negative", "view", "scale", "product" or "convolution".
