@@ -82,7 +82,7 @@ def fuse(
 class Fused:
     """A function on fused parameters, made by `fuse`.
 
-    Attributes:
+    Args:
         params: the fused parameters, a nested dict of arrays named after the modules they
             came from (``stage1/block0/kernel``); abstract if the variables were. Variables
             that nothing was merged with are in it as the same objects: before donating it to

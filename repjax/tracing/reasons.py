@@ -21,7 +21,7 @@ _HEAVY = frozenset({Kind.KERNEL, Kind.WINDOW})
 class Kept:
     """A value that was not merged into its consumer.
 
-    Attributes:
+    Args:
         path: module path of the operation that made it, or its source line.
         operation: name of that operation.
         reason: why, in words.

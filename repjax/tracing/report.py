@@ -24,7 +24,7 @@ _KERNELS = {"convolution": "conv", "product": "dot"}
 class Region:
     """One merged (or deliberately unmerged) part of the program.
 
-    Attributes:
+    Args:
         path: module the part comes from, or its source line.
         operations: number of operations before, by kind.
         kernels: number of kernels after, by kind.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -28,19 +29,21 @@ class Counts:
 
 def count(model: nn.Module, size: int = 224, channels: int = 3) -> Counts:
     """The counts of a network in train form, by shape evaluation."""
-    x = image(size, channels)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    return of_form(model, variables, x)
+    return of_form(model, variables_of(model, size, channels), image(size, channels))
 
 
 def count_deployed(model: nn.Module, size: int = 224, channels: int = 3) -> Counts:
     """The counts of its deploy twin; the fused tree must have the twin's shapes."""
-    x = image(size, channels)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    deployed = jax.eval_shape(repjax.fuse_params, variables)
-    twin = jax.eval_shape(model.deploy().init, jax.random.key(0), x)
+    deployed = jax.eval_shape(repjax.fuse_params, variables_of(model, size, channels))
+    twin = variables_of(model.deploy(), size, channels)
     assert jax.tree.map(shape, deployed) == jax.tree.map(shape, twin)
-    return of_form(model.deploy(), deployed, x)
+    return of_form(model.deploy(), deployed, image(size, channels))
+
+
+@functools.lru_cache(maxsize=4)
+def variables_of(model: nn.Module, size: int, channels: int) -> Any:
+    """The variables of a network by shape; the last few networks are not traced again."""
+    return jax.eval_shape(model.init, jax.random.key(0), image(size, channels))
 
 
 def norms_of_one_convolution(variables: Any) -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from repjax import models
-from tests.models.counting import count, count_deployed, image, norms_of_one_convolution
+from tests.models.counting import count, count_deployed, norms_of_one_convolution, variables_of
 from tests.models.sampled import sampled
 
 # of timm's train form and of its deploy form, which keeps the norms of single convolutions
@@ -21,11 +21,11 @@ PARAMETERS = {
 CONVOLUTIONS = 16 * 4 + 14 * 3 + 4 + 5 * 2 + 2
 
 
-@pytest.mark.parametrize("name", sampled(PARAMETERS, "ghostnetv3_100"))
+@pytest.mark.parametrize("name", sampled(PARAMETERS, "ghostnetv3_050"))
 def test_counts(name: str) -> None:
     model = models.create(name)
     train, deployed = count(model), count_deployed(model)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image(224, 3))
+    variables = variables_of(model, 224, 3)
     kept = norms_of_one_convolution(variables)
     assert (train.parameters, deployed.parameters + kept) == PARAMETERS[name]
     assert (train.norms, deployed.norms) == (326, 0)
@@ -50,7 +50,7 @@ def test_images_too_small_for_a_gate_are_refused() -> None:
 
 def test_gates_begin_with_the_third_bottleneck() -> None:
     model = models.create("ghostnetv3_050")
-    params = jax.eval_shape(model.init, jax.random.key(0), image(64, 3))["params"]
+    params = variables_of(model, 224, 3)["params"]
     ghost = params["stage3_block0"]["ghost1"]
     assert set(ghost) == {"primary", "cheap", "gate_pointwise", "gate_row", "gate_column"}
     assert "gate_row" not in params["stage2_block0"]["ghost1"]

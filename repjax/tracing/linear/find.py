@@ -24,7 +24,7 @@ _HINTED = 1
 class Linear:
     """What is known of a program once its axes are understood.
 
-    Attributes:
+    Args:
         values: the results of linear operations.
         affine: the verbs of forms, and the layout of every value.
         reasons: why other operations are not linear.

@@ -19,7 +19,7 @@ from repjax.tracing.program.weights import Weight
 class Apart(Exception):  # noqa: N818
     """A value cannot be merged into its consumer, with the reason in words.
 
-    Attributes:
+    Args:
         reason: why.
         value: which value, where it is not simply an operand.
     """
@@ -40,7 +40,7 @@ class Ones:
 class Mean:
     """The mean of a value over some of its axes.
 
-    Attributes:
+    Args:
         value: what is averaged.
         axes: the axes that go.
         count: number of elements in each mean.
@@ -62,7 +62,7 @@ Base = Value | Ones | Mean
 class Form:
     """A sum of maps of bases, plus a bias per channel, plus an image of weights.
 
-    Attributes:
+    Args:
         terms: the maps, each with the base it reads.
         bias: one number per channel, or None.
         image: numbers per position and channel (spatial..., channels), or None.
@@ -87,7 +87,7 @@ class Form:
 class Viewed:
     """A pad, crop, stride or choice of channels that waits.
 
-    Attributes:
+    Args:
         form: of the value that it is done to.
         map: what is to be done.
         value: the value it is done to.

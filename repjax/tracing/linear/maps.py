@@ -23,7 +23,7 @@ from repjax.tracing.program.weights import Weight
 class Map:
     """A convolution without bias.
 
-    Attributes:
+    Args:
         shape: geometry, channels, groups.
         kernel: the weight (spatial..., in/groups, out).
         scale: where the map is a scale per channel and nothing else, its vector.
@@ -100,7 +100,7 @@ class Maps(Vectors):
         shape = window.shape
         kernel = self.weights.node(
             "averages",
-            run=lambda: np.full(shape.kernel_shape, 1.0 / window.taps),
+            run=lambda: jnp.full(shape.kernel_shape, 1.0 / window.taps),
             static=shape.kernel_shape,
             shape=shape.kernel_shape,
             dtype=np.dtype(np.float32),

@@ -36,6 +36,16 @@ class Vectors:
         """A vector of one number."""
         return self.weights.constant(np.full((features,), number, np.float32))
 
+    def one_over(self, count: int, features: int) -> Weight:
+        """A vector of 1 / `count`, in the widest type that is enabled when it is read."""
+        return self.weights.node(
+            "one over",
+            run=lambda: jnp.full((features,), 1.0 / count),
+            static=(count, features),
+            shape=(features,),
+            dtype=np.dtype(np.float32),
+        )
+
     def arithmetic(self, name: str, *operands: Weight) -> Weight:
         """The sum ("add"), product ("mul"), quotient ("div") or negative ("neg") of vectors."""
         if name in {"mul", "div"}:

@@ -37,7 +37,7 @@ SYMBOLIC_SIZE = 32
 class Kernel:
     """One computation, per example.
 
-    Attributes:
+    Args:
         kind: "convolution", "product", "pool", "mean", "scale", "add", "move", "weights", ...
         macs: multiply-accumulates.
         elements: elements written.

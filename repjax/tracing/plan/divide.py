@@ -48,7 +48,7 @@ def divide(program: Program, groups: Groups) -> Division:
 class Decision:
     """What was decided of a group.
 
-    Attributes:
+    Args:
         values: the numbers of its values.
         merged: whether it is computed at once.
         bias_maps: how many bias maps it has.

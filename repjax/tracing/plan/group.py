@@ -25,7 +25,7 @@ class Stuck:
 class Group:
     """Values that lead to one root, the last of them.
 
-    Attributes:
+    Args:
         values: in the order of the program.
         outcome: how the root is computed at once; None where there is no way, or no need.
         before: the kernels as written.

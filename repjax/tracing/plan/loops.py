@@ -21,7 +21,7 @@ Run = Callable[[dict[Path, Any], Sequence[Any]], list[Any]]
 class Body:
     """The body of a scan as a program of its own.
 
-    Attributes:
+    Args:
         scan: the parts of the scan.
         program: the body; its variables are the operands that are weights.
         places: positions of those operands.
@@ -69,7 +69,7 @@ class Body:
 class Loop:
     """A scan whose body has a plan of its own; an instruction.
 
-    Attributes:
+    Args:
         body: the body.
         run_body: the fused body.
         leaves: for every parameter of the body, its weight outside.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import numpy as np
-
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.followed import meets_border
 from repjax.tracing.linear.forms import (
@@ -32,7 +30,7 @@ from repjax.tracing.program.zeros import is_zero
 class Term:
     """One map of one base.
 
-    Attributes:
+    Args:
         base: what it reads.
         map: the map, after the window if there is one.
         kind: "identity", "negative", "view", "scale", "product" or "convolution".
@@ -181,7 +179,7 @@ def _undivided(base: Base, one: Map, affine: Affine, spatial: bool) -> Term:
 
 
 def _times_one_over(count: int, one: Map, affine: Affine) -> Map:
-    vector = affine.weights.constant(np.full((one.shape.in_features,), 1.0 / count))
+    vector = affine.one_over(count, one.shape.in_features)
     return affine.compose(affine.scaled(vector, one.shape.dims), one)
 
 

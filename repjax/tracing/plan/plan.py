@@ -33,7 +33,7 @@ class Decisions:
 class Plan:
     """How one program runs on fused parameters.
 
-    Attributes:
+    Args:
         program: the program as read.
         linear: what is linear in it.
         division: its groups and cuts.

@@ -44,7 +44,7 @@ class Value:
 class Operation:
     """One equation on data; operands are values or weights, results are values.
 
-    Attributes:
+    Args:
         scope: the named scopes around it, as in ``encoder/block0``; or its source line.
     """
 

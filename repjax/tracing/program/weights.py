@@ -22,7 +22,7 @@ from repjax.tracing.program.equality import constant_meaning, meaning, value_mea
 class Weight:
     """One weight: an operation on other weights.
 
-    Attributes:
+    Args:
         name: of the operation ("variable", "constant", a primitive, ...).
         operands: weights it is computed from.
         shape: of the value as traced.

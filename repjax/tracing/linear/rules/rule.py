@@ -20,7 +20,7 @@ MakeForm = Callable[[Operation, Sequence[Operand], Affine], State | Sequence[Sta
 class Rule:
     """How a primitive is linear.
 
-    Attributes:
+    Args:
         relate: which axes correspond and what they are; a text says why it is not linear;
             None asks to come back when more is known.
         form: the form of the result (forms, where there are several results) from the forms
