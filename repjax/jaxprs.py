@@ -168,8 +168,8 @@ def interpret(
 
 
 def _joined(scope: str, inner: str) -> str:
-    """Scopes of an equation of a call: JAX says them from the start or from the call on."""
-    if not scope or inner.startswith(scope):
+    """The scopes of an equation of a call; JAX gives them whole, or from the call inwards."""
+    if not scope or inner == scope or inner.startswith(f"{scope}/"):
         return inner
     return f"{scope}/{inner}" if inner else scope
 

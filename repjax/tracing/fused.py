@@ -13,7 +13,7 @@ from repjax.leaves import Leaves, is_array
 from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.build import make_plan, written_plan
 from repjax.tracing.plan.fold import Fold
-from repjax.tracing.plan.parameters import Variable, look_up, nested, variable_paths
+from repjax.tracing.plan.parameters import Variable, nested, values_at, variable_paths
 from repjax.tracing.plan.plan import Plan
 from repjax.tracing.program.program import Program, read
 from repjax.tracing.program.weights import Weights
@@ -168,7 +168,8 @@ class Fused:
         """The function on fused parameters.
 
         Other batch sizes, resolutions and types are planned once each (the last 16 plans are
-        kept), divided as the first one, and must lead to the same parameters. Works under
+        kept), divided as the first one where the program is the same, and must lead to the
+        same parameters. Works under
         ``jit``, ``vmap``, ``grad`` and ``jax.export``.
 
         Args:
@@ -186,7 +187,7 @@ class Fused:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(call.key)
         plan, out_tree = self._plans[call.key]
-        values = look_up(params, {one.path: self._shapes[one.path] for one in plan.parameters})
+        values = values_at(params, {one.path: self._shapes[one.path] for one in plan.parameters})
         return jax.tree.unflatten(out_tree, plan.run(values, call.arrays))
 
     def _read(self, call: _Call) -> tuple[Program, Any]:
@@ -206,7 +207,7 @@ class Fused:
     def _plan_alike(self, call: _Call) -> tuple[Plan, Any]:
         """The plan for other sizes."""
         program, out_tree = self._read(call)
-        alike = program.signature == self._first.program.signature
+        alike = program.outline == self._first.program.outline
         like = self._first.decisions if alike else None
         try:
             plan = make_plan(program, self._variables, self._cost, like)

@@ -42,7 +42,7 @@ def kept_apart(plan: Plan) -> list[Kept]:
         operation: Operation | None, reason: str | None, prices: tuple[float, float] | None = None
     ) -> None:
         if operation is not None and reason is not None:
-            kept = Kept(place_of(operation), name_of(operation), reason, prices)
+            kept = Kept(_place(operation), _shown_name(operation), reason, prices)
             found.setdefault((operation.number, reason), kept)
 
     cuts = {cut.value for cut in plan.division.cuts}
@@ -62,12 +62,12 @@ def kept_apart(plan: Plan) -> list[Kept]:
     return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
-def place_of(operation: Operation) -> str:
+def _place(operation: Operation) -> str:
     """The module scopes of an operation without block equations, or its source line."""
     return "/".join(scope_path(operation.scope)) or operation.scope or "(root)"
 
 
-def name_of(operation: Operation) -> str:
+def _shown_name(operation: Operation) -> str:
     """What a reader would call an operation."""
     short = primitives.look_up(operation.name).short
     return short if short != operation.name else jaxprs.operation_name(operation.equation)
@@ -107,7 +107,7 @@ def _not_linear(plan: Plan, operation: Operation) -> str | None:
     reason = plan.linear.reasons.get(operation)
     if reason is not None or not operation.results:
         return reason
-    name = name_of(operation)
+    name = _shown_name(operation)
     if jaxprs.is_custom_derivative(operation.equation):
         body = jaxprs.call_body(operation.equation)
         computes = frozenset({Kind.POINTWISE, Kind.CHOICE})

@@ -1,6 +1,7 @@
-"""What can be done with affine forms: scaled, shifted, followed by a map, added, stacked.
+"""The verbs that rules use: forms scaled, shifted, added, stacked.
 
-Each verb gives the form of the result, borders included, or raises `Apart`.
+`follow`, `settled` and `mean` are inherited from `Followed`. Each verb gives the form of the
+result, borders included, or raises `Apart`.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Affine(Followed):
 
     def _scaled_map(self, one: Map, second: Map, count: int | None) -> Map:
         if count is not None and count == (one.stages or (one,))[0].taps:
-            average = self.averaged(one)
+            average = self.with_average(one)
             if average is not None:
                 return average
         return self.compose(one, second)
@@ -102,7 +103,7 @@ class Affine(Followed):
         channel = self.layout(value).channel
         shape = [1] * len(value.shape)
         shape[channel] = self.features(value)
-        return self.shift(state, self._reshaped(vector, tuple(shape)), value)
+        return self.shift(state, self.reshaped(vector, tuple(shape)), value)
 
     def shift(self, state: State, weight: Weight, value: Value, *, negative: bool = False) -> State:
         """The form plus (or minus) a weight, broadcast against `value`."""
@@ -124,9 +125,9 @@ class Affine(Followed):
             added = Form((), None, self.layout(value).dims, image)
         if negative:
             added = self._scaled_form(added, self.full(-1.0, self.features(value)), value)
-        return self.shift_form(state, added, value)
+        return self._shift_form(state, added)
 
-    def shift_form(self, state: Form | Viewed | Stacked, added: Form, value: Value) -> State:
+    def _shift_form(self, state: Form | Viewed | Stacked, added: Form) -> State:
         """The form plus a form without maps."""
         if isinstance(state, Stacked) and added.bias is not None:
             parts = [

@@ -32,7 +32,11 @@ class Followed(Sums):
     """Forms that a map follows, and forms that are settled."""
 
     def follow(self, state: State, second: Map, value: Value, result: Value | None = None) -> State:
-        """The form after one more map, for the value that has this form; `result` comes out."""
+        """The form after one more map.
+
+        `value` has the form `state`; with `result`, the value that comes out, flips may go on
+        waiting.
+        """
         if second.is_identity:
             return state
         if isinstance(state, Stacked) and second.is_window:

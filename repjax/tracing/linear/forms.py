@@ -127,3 +127,4 @@ class Rearranged:
 
 
 State = Form | Viewed | Stacked | Summed | Rearranged
+"""A form, or a form with something that waits; `Affine.settled` does what waits."""

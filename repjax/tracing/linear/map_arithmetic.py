@@ -1,4 +1,7 @@
-"""The arithmetic of maps: composed, added, stacked, mirrored, and what biases become after them."""
+"""The arithmetic of maps: composed, added, stacked, mirrored, and what biases become after them.
+
+Built with `repjax.algebra`: the geometry now, the numbers when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ class MapArithmetic(Maps):
             return self.window(first.shape.in_features, second.shape.axes), first
         return None
 
-    def averaged(self, one: Map) -> Map | None:
+    def with_average(self, one: Map) -> Map | None:
         """A map that adds up over a window, with the average in its place; None for others."""
         if one.is_window:
             return self.average(one)
@@ -169,7 +172,7 @@ class MapArithmetic(Maps):
 
     def _of_kernels(self, name: str, maps: Sequence[Map], shape: Shape, run: Any) -> Weight:
         kernels = [one.kernel for one in maps]
-        static = tuple(_numbers(one.shape) for one in maps)
+        static = tuple(_geometry(one.shape) for one in maps)
         given = [one.shape.kernel_shape for one in maps]
 
         def reshaped(*values: Any) -> Any:
@@ -189,7 +192,7 @@ def _stored_dims(one: Map) -> int:
     return 0 if free else len(one.kernel.shape or ()) - 2
 
 
-def _numbers(shape: Shape) -> tuple[Any, ...]:
+def _geometry(shape: Shape) -> tuple[Any, ...]:
     """What decides the numbers of a kernel: all of its geometry but the high padding."""
     axes = [(a.taps, a.stride, a.low, a.dilation, a.input_dilation) for a in shape.axes]
     return (*axes, shape.in_features, shape.features, shape.groups)

@@ -1,8 +1,4 @@
-"""Maps: convolutions without bias whose geometry is known and whose numbers are weights.
-
-Everything is built with `repjax.algebra`: the geometry now, the numbers when they are asked
-for. Legality is the caller's business.
-"""
+"""Maps: convolutions without bias whose geometry is known and whose numbers are weights."""
 
 from __future__ import annotations
 
@@ -132,12 +128,12 @@ class Maps(Vectors):
         if is_all(vector, 1.0):
             return self.identity(features, dims)
         shape = Shape((Axis(1),) * dims, features, features, features)
-        return Map(shape, self._reshaped(vector, shape.kernel_shape), scale=vector)
+        return Map(shape, self.reshaped(vector, shape.kernel_shape), scale=vector)
 
     def bias_map(self, bias: Weight, dims: int) -> Map:
         """The map of an image of ones that gives `bias` where the image is."""
         shape = Shape((Axis(1),) * dims, 1, (bias.shape or ())[0])
-        return Map(shape, self._reshaped(bias, shape.kernel_shape))
+        return Map(shape, self.reshaped(bias, shape.kernel_shape))
 
     def of_kernel(self, kernel: Weight, order: Sequence[int], shape: Shape) -> Map:
         """A convolution whose kernel is the weight with its axes put in `order`."""
@@ -152,7 +148,8 @@ class Maps(Vectors):
         )
         return Map(shape, marked)
 
-    def _reshaped(self, weight: Weight, shape: tuple[int, ...]) -> Weight:
+    def reshaped(self, weight: Weight, shape: tuple[int, ...]) -> Weight:
+        """A weight in another shape."""
         return self.weights.node(
             *("as kernel", [weight], lambda value: jnp.reshape(value, shape)),
             static=shape,

@@ -15,7 +15,7 @@ from repjax.tracing.linear.maps import Map
 from repjax.tracing.linear.roles import Layout
 
 
-def standard(x: jax.Array, layout: Layout) -> jax.Array:
+def to_standard(x: jax.Array, layout: Layout) -> jax.Array:
     """(one batch axis, spatial..., channels)."""
     x = jnp.transpose(x, (*layout.batch, *layout.space, layout.channel))
     count: Any = 1

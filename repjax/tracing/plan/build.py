@@ -13,7 +13,7 @@ from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.divide import Division, divide, divide_alike
 from repjax.tracing.plan.group import Group
 from repjax.tracing.plan.groups import Groups
-from repjax.tracing.plan.instructions import Merged, Numbers, Replay
+from repjax.tracing.plan.instructions import Merged, Replay, Types
 from repjax.tracing.plan.loops import Loop, read_body
 from repjax.tracing.plan.naming import (
     Names,
@@ -144,12 +144,12 @@ class _Builder:
                 self._keep(part.image, module, "bias_image", dtype)
             if part.bias is not None:
                 self._keep(part.bias, module, "bias", dtype)
-        return Merged(group.root, outcome, self._numbers(group), self.linear.affine)
+        return Merged(group.root, outcome, self._types(group), self.linear.affine)
 
-    def _numbers(self, group: Group) -> Numbers:
+    def _types(self, group: Group) -> Types:
         heavy = [value for value in group.values if _is_kernel(value)]
         if not heavy:
-            return Numbers(group.root.dtype, group.root.dtype, None)
+            return Types(group.root.dtype, group.root.dtype, None)
 
         def work(value: Value) -> float:
             return sum(kernel.macs for kernel in costs.written(value, self.linear.affine))
@@ -157,7 +157,7 @@ class _Builder:
         operation = max(heavy, key=work).producer
         assert operation is not None
         accumulate = operation.params["preferred_element_type"] or operation.result.dtype
-        return Numbers(operation.data[0].dtype, accumulate, operation.params["precision"])
+        return Types(operation.data[0].dtype, accumulate, operation.params["precision"])
 
     def _loop(self, operation: Operation) -> Loop | None:
         if operation.name != "scan":

@@ -68,7 +68,7 @@ def carry(
 def _without(group: Group, what: Carried, groups: Groups) -> tuple[Group, Form] | None:
     """The group as it would be left, and the form of its root in terms of what is kept."""
     outcome, root = group.outcome, group.root
-    if outcome is None or not is_plain(outcome) or not outcome.parts[0].terms:
+    if outcome is None or not _is_plain(outcome) or not outcome.parts[0].terms:
         return None
     (part,) = outcome.parts
     alone = groups.linear.affine.of_value(root)
@@ -90,7 +90,7 @@ def _without(group: Group, what: Carried, groups: Groups) -> tuple[Group, Form] 
     return None if left is None else (left, form)
 
 
-def is_plain(outcome: Outcome) -> bool:
+def _is_plain(outcome: Outcome) -> bool:
     """Whether an outcome is one sum, and nothing comes after it."""
     return len(outcome.parts) == 1 and outcome.view is None and not outcome.operations
 

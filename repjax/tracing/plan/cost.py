@@ -1,10 +1,10 @@
 """What a computation costs, so that nothing becomes more expensive by being fused.
 
 The unit is one multiply-accumulate for one example of the batch. A kernel (convolution,
-product, pool, elementwise operation, copy) costs its multiply-accumulates, plus
-`element_cost` for every element it writes, which stands for memory and for the launch, plus
-the numbers that it stores beyond a kernel and a bias per channel (a bias map, an image) or
-works out of others on every call.
+product, pool, elementwise operation, copy) costs its multiply-accumulates, plus `cost`
+(`ELEMENT_COST` by default) for every element it writes, which stands for memory and for the
+launch, plus the numbers that it stores beyond a kernel and a bias per channel (a bias map, an
+image) or works out of others on every call.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _written_sum(operation: Operation, value: Value, count: float, affine: Affin
     return Kernel("add", 0, count * IN_PASSING if alone else count, numbers)
 
 
-def fused(outcome: Outcome, root: Value, affine: Affine) -> list[Kernel]:
+def fused(outcome: Outcome, affine: Affine) -> list[Kernel]:
     """The kernels of an outcome: its maps, their sums, biases, and what comes after."""
     kernels = [one for part in outcome.parts for one in _of_part(part, outcome.value, affine)]
     if len(outcome.parts) > 1:
@@ -164,7 +164,7 @@ def _of_term(term: Term, count: float, affine: Affine) -> list[Kernel]:
         if term.window.is_average:
             kernels.append(Kernel("scale", share, share))
     if term.kind in {"product", "convolution"}:
-        kernels.append(Kernel(term.kind, count * macs_per_element(term.map), count))
+        kernels.append(Kernel(term.kind, count * _macs_per_element(term.map), count))
     elif term.kind == "view":
         kernels.append(Kernel("move", 0, count))
     elif term.kind == "scale":
@@ -172,14 +172,14 @@ def _of_term(term: Term, count: float, affine: Affine) -> list[Kernel]:
     return kernels
 
 
-def macs_per_element(one: Map) -> float:
+def _macs_per_element(one: Map) -> float:
     """Multiply-accumulates for one output element of a map."""
     taps = math.prod(axis.taps / axis.input_dilation for axis in one.shape.axes)
     return taps * one.shape.in_features / one.shape.groups
 
 
-def not_more(after: Sequence[Kernel], before: Sequence[Kernel]) -> bool:
-    """Whether there are no more convolutions, products and scales than before, of any kind."""
+def no_more_kernels(after: Sequence[Kernel], before: Sequence[Kernel]) -> bool:
+    """Whether convolutions, these with products, and scales are each no more than before."""
     for kinds in (
         {"convolution"},
         {"convolution", "product"},

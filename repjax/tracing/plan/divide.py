@@ -1,10 +1,8 @@
 """The division of the linear values into groups.
 
 Every linear value leads to one root, the value all its uses end in, or is a root itself, so
-that nothing is computed twice. A region is what leads to one root. It starts as one group;
-where a rule says that is not exact, values become roots too (cuts). Then cuts are made and
-taken back one by one and in pairs, from no cut and from all of them, as long as the price
-falls; only the groups beside a cut are looked at again.
+that nothing is computed twice. `search` cuts what leads to one root into groups; `carry` then
+lets constants pass the cuts; `divide_alike` repeats the division for another trace.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.tracing.plan.carry import Carried, carry
-from repjax.tracing.plan.group import Group, numbers_of
+from repjax.tracing.plan.group import Group, kernel_signatures
 from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.search import Cut, Split, search
 from repjax.tracing.program.program import Program, Value
@@ -52,14 +50,14 @@ class Decision:
         values: the numbers of its values.
         merged: whether it is computed at once.
         bias_maps: how many bias maps it has.
-        numbers: signatures of its kernels and scales.
+        kernels: signatures of its kernels and scales.
         carried: what its readers take with them.
     """
 
     values: tuple[int, ...]
     merged: bool
     bias_maps: int
-    numbers: tuple[str, ...]
+    kernels: tuple[str, ...]
     carried: Carried | None
 
 
@@ -70,7 +68,7 @@ def decisions(division: Division) -> tuple[Decision, ...]:
             tuple(value.number for value in group.values),
             group.merged,
             group.bias_maps,
-            numbers_of(group.outcome) if group.merged else (),
+            kernel_signatures(group.outcome) if group.merged else (),
             division.carried.get(group.root),
         )
         for group in division.groups
@@ -91,7 +89,7 @@ def divide_alike(program: Program, groups: Groups, decided: Sequence[Decision]) 
         linear = all(value in groups.linear.values for value in members)
         group = groups.group(members) if linear else None
         if group is not None and (group.outcome is not None or not decision.merged):
-            found.append(groups.as_decided(group, decision.merged, decision.numbers))
+            found.append(groups.as_decided(group, decision.merged, decision.kernels))
             if decision.carried is not None:
                 chosen[group.root] = decision.carried
         elif decision.merged:

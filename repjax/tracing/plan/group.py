@@ -35,7 +35,7 @@ class Group:
         prices: as written, and of the outcome.
         stuck: why there is no outcome.
         notes: operations whose sums keep maps of one base apart, with the reasons.
-        given: forms of values it reads that are kept without their constants.
+        given: forms of values it reads, in terms of what is still computed.
         ways: all outcomes that there are.
     """
 
@@ -76,7 +76,7 @@ class Group:
         return list(dict.fromkeys(one for one in producers if one is not None))
 
 
-def numbers_of(outcome: Outcome | None) -> tuple[str, ...]:
+def kernel_signatures(outcome: Outcome | None) -> tuple[str, ...]:
     """Signatures of the kernels and scales of an outcome: equal where the numbers are."""
     known: dict[Weight, str] = {}
     terms = [] if outcome is None else [term for part in outcome.parts for term in part.terms]

@@ -1,4 +1,4 @@
-"""Groups: linear values that are computed together, and what that costs either way."""
+"""Evaluates groups: how a root is computed at once, what that costs, whether it is merged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from repjax.tracing.linear.find import Linear, sum_before
 from repjax.tracing.linear.forms import Apart, Form, State
 from repjax.tracing.linear.vectors import uniform_number
 from repjax.tracing.plan import cost as costs
-from repjax.tracing.plan.group import Group, Stuck, numbers_of, numbers_read, numbers_stored
+from repjax.tracing.plan.group import Group, Stuck, kernel_signatures, numbers_read, numbers_stored
 from repjax.tracing.plan.outcome import outcomes, without_idle_maps
 from repjax.tracing.program.program import Operation, Value
 
@@ -30,7 +30,7 @@ class Groups:
         return self._groups[values]
 
     def with_given(self, group: Group, given: dict[Value, State]) -> Group | None:
-        """The group where values that it reads are kept without constants; None if it cannot.
+        """The group where values it reads have these forms; None if it cannot be.
 
         Args:
             group: the group.
@@ -91,14 +91,14 @@ class Groups:
             assert root.producer is not None
             stuck = self._stuck(values, root.producer, apart)
             return Group(values, None, before, before, False, written, None, stuck)
-        ways = []
+        candidates = []
         for outcome in found:
-            after = tuple(costs.fused(outcome, root, affine))
+            after = tuple(costs.fused(outcome, affine))
             price = costs.price(after, self.cost)
             both = written, price
             way = Group(values, outcome, before, after, True, price, both, None, tuple(notes))
-            ways.append(dataclasses.replace(way, given=given, ways=tuple(found)))
-        free = [way for way in ways if way.outcome is not None and not way.outcome.is_tied]
+            candidates.append(dataclasses.replace(way, given=given, ways=tuple(found)))
+        free = [way for way in candidates if way.outcome is not None and not way.outcome.is_tied]
         allowed = [way for way in free if way.price < written and self._is_allowed(way)]
         if allowed:
             return min(allowed, key=lambda way: way.price)
@@ -114,14 +114,14 @@ class Groups:
             numbers: signatures of its kernels and scales; empty if they do not matter.
         """
         for way in group.ways if numbers else ():
-            if numbers_of(way) == numbers:
+            if kernel_signatures(way) == numbers:
                 group = dataclasses.replace(group, outcome=way, merged=not merged)
                 break
         if group.merged == merged or group.outcome is None:
             return group
         after = group.before
         if merged:
-            after = tuple(costs.fused(group.outcome, group.root, self.linear.affine))
+            after = tuple(costs.fused(group.outcome, self.linear.affine))
         price = costs.price(after, self.cost)
         return dataclasses.replace(group, merged=merged, after=after, price=price)
 
@@ -149,8 +149,8 @@ class Groups:
     def _is_allowed(self, group: Group) -> bool:
         """Never more kernels, work or numbers in kernels, and nothing done to constants alone."""
         assert group.outcome is not None
-        after = costs.fused(group.outcome, group.root, self.linear.affine)
-        if not costs.not_more(after, group.before):
+        after = costs.fused(group.outcome, self.linear.affine)
+        if not costs.no_more_kernels(after, group.before):
             return False
         if not callable(self.cost):
             macs = [sum(one.macs for one in part) for part in (after, group.before)]

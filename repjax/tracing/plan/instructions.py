@@ -14,12 +14,13 @@ from repjax.algebra.arithmetic import written_out
 from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.roles import Layout
 from repjax.tracing.linear.vectors import uniform_number
-from repjax.tracing.plan.arrays import along, averaged, placed, pooled, standard, viewed
+from repjax.tracing.plan.arrays import along, averaged, placed, pooled, to_standard, viewed
 from repjax.tracing.plan.outcome import Outcome, Part, Term
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, as_traced
 
 Environment = dict[Any, Any]
+"""Arrays by value, weight or mean, while a plan runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Replay:
 
 
 @dataclasses.dataclass(frozen=True)
-class Numbers:
+class Types:
     """In which types a merged form is computed."""
 
     compute: Any
@@ -51,11 +52,11 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """A form computed at once; `stored` says which parameter holds a kernel."""
+    """A group's outcome, run at once: stores the value of its root."""
 
     root: Value
     outcome: Outcome
-    numbers: Numbers
+    types: Types
     affine: Affine
 
     def run(self, known: Environment) -> None:
@@ -92,7 +93,7 @@ class Merged:
     def _added(self, part: Part, known: Environment) -> jax.Array | None:
         """Bias, bias maps and image together: what does not depend on data."""
         value, layout = self.outcome.value, self.affine.layout(self.outcome.value)
-        rank, accumulate = len(value.shape), self.numbers.accumulate
+        rank, accumulate = len(value.shape), self.types.accumulate
         total = None
         for ones, one in part.bias_maps:
             kernel = jnp.asarray(known[one.kernel])
@@ -109,23 +110,23 @@ class Merged:
         return total
 
     def _term(self, term: Term, known: Environment, shape: tuple[Any, ...]) -> jax.Array:
-        numbers = self.numbers
+        types = self.types
         x, layout = self._base(term, known)
         if term.window is not None:
-            x = pooled(x.astype(numbers.accumulate), term.window, layout)
+            x = pooled(x.astype(types.accumulate), term.window, layout)
         if term.kind in {"convolution", "product"}:
-            kernel = jnp.asarray(known[term.map.kernel]).astype(numbers.compute)
+            kernel = jnp.asarray(known[term.map.kernel]).astype(types.compute)
             kernel = kernel.reshape(term.map.shape.kernel_shape)
-            y = self._contract(term, x.astype(numbers.compute), kernel, layout, shape)
-            return y.astype(numbers.accumulate)
-        x = x.astype(numbers.accumulate)
+            y = self._contract(term, x.astype(types.compute), kernel, layout, shape)
+            return y.astype(types.accumulate)
+        x = x.astype(types.accumulate)
         if term.kind == "scale":
             assert term.map.scale is not None
             number = uniform_number(term.map.scale)
             if number is not None:
                 x = x * jnp.asarray(number, x.dtype)
             else:
-                scale = jnp.asarray(known[term.map.scale]).astype(numbers.accumulate)
+                scale = jnp.asarray(known[term.map.scale]).astype(types.accumulate)
                 x = x * along(scale, layout.channel, x.ndim)
         elif term.kind == "view":
             own = self.affine.layout(self.outcome.value)
@@ -151,20 +152,20 @@ class Merged:
     def _contract(
         self, term: Term, x: jax.Array, kernel: jax.Array, layout: Layout, shape: tuple[Any, ...]
     ) -> jax.Array:
-        numbers, out = self.numbers, self.affine.layout(self.outcome.value)
+        types, out = self.types, self.affine.layout(self.outcome.value)
         if term.kind == "product":
             y = lax.dot_general(
                 x,
                 kernel.reshape(kernel.shape[-2:]),
                 (((layout.channel,), (0,)), ((), ())),
-                precision=numbers.precision,
-                preferred_element_type=numbers.accumulate,
+                precision=types.precision,
+                preferred_element_type=types.accumulate,
             )
             return self._arrange(jnp.moveaxis(y, -1, layout.channel), layout, shape)
         dims = layout.dims
         direct = len(layout.batch) == len(out.batch) == 1 and dims == out.dims
         if not direct:
-            x = standard(x, layout)
+            x = to_standard(x, layout)
         spatial = tuple(range(1, dims + 1))
         plain = (0, dims + 1, *spatial)
         axes = term.map.shape.axes
@@ -181,8 +182,8 @@ class Merged:
                 out_spec=(out.batch[0], out.channel, *out.space) if direct else plain,
             ),
             feature_group_count=term.map.shape.groups,
-            precision=numbers.precision,
-            preferred_element_type=numbers.accumulate,
+            precision=types.precision,
+            preferred_element_type=types.accumulate,
         )
         return y if direct else self._from_standard(y, shape)
 
@@ -191,7 +192,7 @@ class Merged:
         own = self.affine.layout(self.outcome.value)
         if layout == own and y.ndim == len(shape) and (y.shape == shape or len(own.batch) == 1):
             return y
-        return self._from_standard(standard(y, layout), shape)
+        return self._from_standard(to_standard(y, layout), shape)
 
     def _from_standard(self, y: jax.Array, shape: tuple[Any, ...]) -> jax.Array:
         layout = self.affine.layout(self.outcome.value)

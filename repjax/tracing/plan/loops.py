@@ -18,11 +18,12 @@ Run = Callable[[dict[Path, Any], Sequence[Any]], list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Body:
+class ScanBody:
     """The body of a scan as a program of its own.
 
     Args:
-        scan: the parts of the scan.
+        operation: the scan.
+        scan: its parts.
         program: the body; its variables are the operands that are weights.
         places: positions of those operands.
         variables: what they are, inside.
@@ -76,7 +77,7 @@ class Loop:
         stacked: those that differ from turn to turn.
     """
 
-    body: Body
+    body: ScanBody
     run_body: Run
     leaves: dict[Path, Weight]
     stacked: frozenset[Path]
@@ -113,7 +114,7 @@ class Loop:
         known.update(zip(self.body.operation.results, [*carry, *outputs], strict=True))
 
 
-def read_body(operation: Operation, path_of: Callable[[Weight], Path]) -> Body | None:
+def read_body(operation: Operation, path_of: Callable[[Weight], Path]) -> ScanBody | None:
     """The body of a scan that reads weights, None if it reads none."""
     scan = Scan.of(operation.equation)
     carried = range(scan.constants, scan.constants + scan.carries)
@@ -134,4 +135,4 @@ def read_body(operation: Operation, path_of: Callable[[Weight], Path]) -> Body |
         shape = shape if place < carried.stop else shape[1:]
         inputs[place] = inside.variable(index, shape, operand.dtype)
         variables.append(Variable(path_of(operand), shape, operand.dtype))
-    return Body(operation, scan, read(scan.body, inputs, inside), places, tuple(variables))
+    return ScanBody(operation, scan, read(scan.body, inputs, inside), places, tuple(variables))

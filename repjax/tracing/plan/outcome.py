@@ -34,7 +34,7 @@ class Term:
         base: what it reads.
         map: the map, after the window if there is one.
         kind: "identity", "negative", "view", "scale", "product" or "convolution".
-        window: a sum over a window that comes first.
+        window: a sum or average over a window that comes first.
     """
 
     base: Value | Mean
@@ -64,8 +64,6 @@ class Outcome:
     """Parts side by side on the channels of `value`; then a view, then rearrangements.
 
     The view gives something of the size of `viewed`.
-
-    One that ties its numbers to this size is only for plans that must have such numbers.
     """
 
     parts: tuple[Part, ...]
@@ -76,7 +74,7 @@ class Outcome:
 
     @property
     def is_tied(self) -> bool:
-        """Whether the 1/N of a mean over all of space is in its kernels."""
+        """Whether the 1/N of a mean is in its kernels: right for this resolution only."""
         bases = [term.base for part in self.parts for term in part.terms]
         return any(isinstance(base, Mean) and not base.divided for base in bases)
 

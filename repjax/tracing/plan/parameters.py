@@ -72,7 +72,7 @@ def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def look_up(tree: Any, shapes: Mapping[Path, tuple[int, ...]]) -> dict[Path, Any]:
+def values_at(tree: Any, shapes: Mapping[Path, tuple[int, ...]]) -> dict[Path, Any]:
     """The values at these paths of a nested dict, of these shapes.
 
     Raises:

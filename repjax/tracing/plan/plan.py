@@ -40,7 +40,7 @@ class Plan:
         variables: the user's variables.
         instructions: what is done, in order.
         parameters: what is kept for it.
-        light: weights that are worked out on every call, in order.
+        on_every_call: weights that are worked out on every call, in order.
         inner: plans of the bodies of loops, by the number of the operation.
     """
 
@@ -50,7 +50,7 @@ class Plan:
     variables: tuple[Variable, ...]
     instructions: tuple[Replay | Merged | Loop, ...]
     parameters: tuple[Parameter, ...]
-    light: tuple[Weight, ...]
+    on_every_call: tuple[Weight, ...]
     inner: dict[int, tuple[Plan, int]]
 
     @property
@@ -64,7 +64,7 @@ class Plan:
         known: Environment = dict(zip(self.program.inputs, inputs, strict=True))
         for one in self.parameters:
             known[one.weight] = params[one.path]
-        for weight in self.light:
+        for weight in self.on_every_call:
             if weight not in known:
                 known[weight] = _worked_out(weight, known)
         for instruction in self.instructions:

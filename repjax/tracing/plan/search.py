@@ -58,7 +58,7 @@ class Split:
         """What all groups cost."""
         return sum(group.price for group in self.groups)
 
-    def flipped(self, value: Value) -> Split:
+    def toggled(self, value: Value) -> Split:
         """With a cut more, or one less; cuts that the rules force are made."""
         cuts = self.cuts ^ {value}
         forced = {one: why for one, why in self.forced.items() if one is not value}
@@ -144,15 +144,15 @@ def _improved(split: Split, candidates: Sequence[Value]) -> Split:
     while True:
         while queue:
             value = queue.popleft()
-            trial = split.flipped(value)
+            trial = split.toggled(value)
             if trial.price < price - 1e-9 * price:
                 near = _beside(split, trial, candidates)
                 split, price = trial, trial.price
                 queue.extend(one for one in near if one not in queue)
         for place, value in enumerate(candidates):
-            half = split.flipped(value)
+            half = split.toggled(value)
             for other in candidates[place + 1 : place + 1 + _NEAR]:
-                trial = half.flipped(other)
+                trial = half.toggled(other)
                 if trial.price < price - 1e-9 * price:
                     queue.extend(_beside(split, trial, candidates))
                     split, price = trial, trial.price
@@ -176,7 +176,7 @@ def _explained(split: Split, value: Value) -> Cut:
     """Why a value is a root: what the rules say without the cut, or both prices."""
     if value in split.forced:
         return Cut(value, split.forced[value])
-    trial = split.flipped(value)
+    trial = split.toggled(value)
     if value in trial.forced:
         return Cut(value, trial.forced[value])
     together = trial.members.get(trial.roots[value], ())

@@ -94,7 +94,7 @@ class Program:
     outputs: list[Value | Weight]
 
     @property
-    def signature(self) -> tuple[Any, ...]:
+    def outline(self) -> tuple[Any, ...]:
         """How operations follow from each other: two traces of one program agree in it."""
         return tuple(
             (one.name, tuple(value.number for value in one.data), len(one.results))
@@ -149,7 +149,9 @@ class _Reader:
         name = jaxprs.name_of(equation)
         once = bool(equation.effects) or primitives.look_up(name).kind is Kind.CALLBACK
         if not once and not any(isinstance(operand, Value) for operand in read):
-            return list(self.weights.equation(equation, [w for w in read if isinstance(w, Weight)]))
+            return list(
+                self.weights.of_equation(equation, [w for w in read if isinstance(w, Weight)])
+            )
         key = None if once else (meaning(equation), *map(id, read))
         if key is not None and key in self.known:
             return list(self.known[key].results)

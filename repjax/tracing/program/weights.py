@@ -1,4 +1,4 @@
-"""Weights: what depends on variables and constants only, as a graph that is evaluated once.
+"""Weights: what depends on variables and constants only, as a graph of its own.
 
 A weight is a node: an operation on other weights. Weights of the same meaning are the same
 node, so that a value is computed and stored once.
@@ -32,7 +32,7 @@ class Weight:
         sized: whether it depends on a symbolic size, which is known when the program runs.
         number: its place in the order of evaluation.
         equation: of the program, where it is one.
-        value: the constant, or the index of the variable.
+        value: the constant, the index of the variable, or (index, features) of a "vector".
     """
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Weights:
         static = constant_meaning(value)
         return self.node("constant", static=static, shape=aval.shape, dtype=aval.dtype, value=value)
 
-    def equation(self, equation: jaxprs.Equation, operands: Sequence[Weight]) -> list[Weight]:
+    def of_equation(self, equation: jaxprs.Equation, operands: Sequence[Weight]) -> list[Weight]:
         """The results of an equation whose operands are all weights."""
         name, static = jaxprs.name_of(equation), meaning(equation)
         avals = [atom.aval for atom in equation.outvars]

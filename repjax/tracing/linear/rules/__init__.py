@@ -1,6 +1,6 @@
 """Rules: which operations are linear, and what they make of the forms of their operands.
 
-What has no rule stays as it is. A new rule is one function in one of these files, one line
+What has no rule stays as it is. A new rule is two functions in one of these files, one line
 in its `RULES`, and a row in `repjax.primitives` if the primitive has none yet.
 """
 

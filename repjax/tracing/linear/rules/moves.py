@@ -29,7 +29,7 @@ def _axes_along(operation: Operation) -> list[ArrayAxis]:
     return [ArrayAxis(data, axis) for axis in touched]
 
 
-def _moved(operation: Operation, roles: Roles) -> Relation | str | None:
+def _relate_copy(operation: Operation, roles: Roles) -> Relation | str | None:
     """Relation of a pad or slice: touched axes are channels or space."""
     if len(operation.data) != 1 or not isinstance(operation.operands[0], Value):
         return "weights are padded or sliced by data"
@@ -56,7 +56,7 @@ def _relate_pad(operation: Operation, roles: Roles) -> Relation | str | None:
     config = operation.params["padding_config"]
     if not all(isinstance(number, int) for entry in config for number in entry):
         return "its padding depends on a symbolic size"
-    return _moved(operation, roles)
+    return _relate_copy(operation, roles)
 
 
 def _pad(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -95,7 +95,7 @@ def _relate_slice(operation: Operation, roles: Roles) -> Relation | str | None:
     sizes = [data.shape[axis] for axis in touched]
     if not all(isinstance(one, int) for one in [*sizes, *(end for pair in bounds for end in pair)]):
         return "its bounds depend on a symbolic size"
-    return _moved(operation, roles)
+    return _relate_copy(operation, roles)
 
 
 def _slice(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -149,7 +149,7 @@ def _relate_dynamic_slice(operation: Operation, roles: Roles) -> Relation | str 
     starts = [constant_value(one) for one in operation.weights]
     if len(operation.data) != 1 or any(start is None for start in starts):
         return "its place depends on data or variables"
-    return _moved(operation, roles)
+    return _relate_copy(operation, roles)
 
 
 def _dynamic_slice(operation: Operation, operands: Sequence[Operand], affine: Affine) -> State:
@@ -199,7 +199,7 @@ _ALONG = (_axes_along, SPACE)
 RULES = {
     "pad": Rule(_relate_pad, _pad, 2, assumed=_ALONG),
     "slice": Rule(_relate_slice, _slice, 2, assumed=_ALONG),
-    "split": Rule(_moved, _split, 2, assumed=_ALONG),
+    "split": Rule(_relate_copy, _split, 2, assumed=_ALONG),
     "dynamic_slice": Rule(_relate_dynamic_slice, _dynamic_slice, 2, assumed=_ALONG),
     "concatenate": Rule(_relate_stack, _stack, 2, assumed=(_stacked_axis, CHANNEL)),
 }

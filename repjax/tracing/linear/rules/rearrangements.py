@@ -111,7 +111,7 @@ def _waiting(operation: Operation, state: State, affine: Affine) -> State:
     """The form with one more rearrangement that waits, or the choice of channels they are."""
     if isinstance(state, Rearranged):
         state = Rearranged(state.form, state.value, (*state.operations, operation))
-        chosen = channels_moved(affine, state, operation.result)
+        chosen = _channels_moved(affine, state, operation.result)
         if chosen is None:
             return state
         features, dims = len(chosen), affine.layout(state.value).dims
@@ -123,7 +123,7 @@ def _waiting(operation: Operation, state: State, affine: Affine) -> State:
     return Rearranged(form, operation.data[0], (operation,))
 
 
-def channels_moved(affine: Affine, state: Rearranged, result: Value) -> list[int] | None:
+def _channels_moved(affine: Affine, state: Rearranged, result: Value) -> list[int] | None:
     """The channels that rearrangements put in the place of each, if they move nothing else."""
     shape = state.value.shape
     same = affine.layout(state.value) == affine.layout(result)
