@@ -91,7 +91,7 @@ class Block(nn.Module, kw_only=True):
             **self.types,
         }
 
-    def conv(self, name: str, features: int, **fields: Any) -> RepConv:
+    def rep_conv(self, name: str, features: int, **fields: Any) -> RepConv:
         """A `RepConv` child with the fields of this block and PyTorch's initial kernels."""
         return RepConv(
             features, **{"kernel_init": PYTORCH_KERNEL_INIT, **self.common, **fields}, name=name

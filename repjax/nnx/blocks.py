@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from repjax import blocks
 from repjax.blocks import block as linen
-from repjax.nnx.repconv import RepConv, hashable
+from repjax.nnx.repconv import RepConv, abstract, hashable
 
 
 class ConvBlock(nnx.Module):
@@ -35,7 +36,6 @@ class ConvBlock(nnx.Module):
             `nnx.bridge.ToNNX` there is one).
 
     Example:
-        >>> import jax.numpy as jnp
         >>> block = RepVGGBlock(4, 8, strides=2, rngs=nnx.Rngs(0))
         >>> block(jnp.ones((1, 8, 8, 4))).shape
         (1, 4, 4, 8)
@@ -67,7 +67,7 @@ class ConvBlock(nnx.Module):
                 )
             self.squeeze_excite = Layer(
                 description.squeeze_excite_layer(parent=None),
-                jax.ShapeDtypeStruct((1, 1, 1, features), description.param_dtype),
+                abstract((1, 1, 1, features), description.param_dtype),
                 rngs,
             )
 
@@ -89,7 +89,6 @@ class Layer(nnx.Module):
         rngs: its stream `params` initializes parameters.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> layer = Layer(nn.Dense(3), jax.ShapeDtypeStruct((1, 2), jnp.float32), nnx.Rngs(0))
         >>> layer.kernel.shape
         (2, 3)
@@ -104,8 +103,8 @@ class Layer(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply to data of the kind it was made for."""
         params = nnx.to_pure_dict(nnx.state(self))
-        y: jax.Array = self.layer.apply({"params": params}, x)
-        return y
+        y: Any = self.layer.apply({"params": params}, x)
+        return jnp.asarray(y)
 
 
 class RepVGGBlock(ConvBlock):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 from flax.linen.dtypes import promote_dtype
+from jax.typing import DTypeLike
 
 from repjax import blocks
 from repjax.algebra.padding import padding_pairs
@@ -117,7 +118,7 @@ class RepConv(nnx.Module):
         pairs = zip(branch.axes(block.dims), block.geometry(branch).dilation, padding, strict=True)
         size = [(axis.last - axis.first) * d + 1 + abs(a) + abs(b) for axis, d, (a, b) in pairs]
         dtype = block.dtype or block.param_dtype
-        return jax.ShapeDtypeStruct((1, *size, self.in_features), dtype)
+        return abstract((1, *size, self.in_features), dtype)
 
 
 class ResidualConv(RepConv):
@@ -133,6 +134,11 @@ class ResidualConv(RepConv):
     """
 
     linen = blocks.ResidualConv
+
+
+def abstract(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """Data of that shape and type, without values."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
 def hashable(value: Any) -> Any:

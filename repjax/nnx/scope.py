@@ -82,12 +82,13 @@ class NNXScope:
             "batch_stats": {name: leaf[...] for name, leaf in statistics.items()},
         }
         norm = self.settings.norm(epsilon, scale, bias, scale_init, parent=None)
-        if not self.settings.train:
-            y: jax.Array = norm.apply(variables, x)
-            return y
-        y, updated = norm.apply(variables, x, mask=mask, mutable=["batch_stats"])
-        for name, leaf in statistics.items():
-            leaf[...] = jax.lax.stop_gradient(updated["batch_stats"][name])
+        train = self.settings.train
+        applied: Any = norm.apply(
+            variables, x, mask=mask if train else None, mutable=["batch_stats"] if train else []
+        )
+        y: jax.Array = applied[0]
+        for name, leaf in statistics.items() if train else ():
+            leaf[...] = jax.lax.stop_gradient(applied[1]["batch_stats"][name])
         return y
 
     def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
