@@ -27,5 +27,5 @@ def fill(model: nnx.Module, variables: Mapping[str, Any]) -> None:
 
 
 def arrays(model: nnx.Module) -> Any:
-    """The arrays of a module in nested dicts of NumPy."""
-    return jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
+    """The arrays of a module in nested dicts of NumPy, random keys left out."""
+    return jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.RngState))))
