@@ -94,7 +94,7 @@ class Block(nn.Module, kw_only=True):
             **self.types,
         }
 
-    def conv(self, name: str, features: int, **fields: Any) -> RepConv:
+    def rep_conv(self, name: str, features: int, **fields: Any) -> RepConv:
         """A `RepConv` child with the fields of this block and PyTorch's initial kernels."""
         return RepConv(
             features, **{"kernel_init": PYTORCH_KERNEL_INIT, **self.common, **fields}, name=name
@@ -175,24 +175,33 @@ class ConvBlock(Block):
         """What stands between the convolution and the activation."""
         if not self.squeeze_excite:
             return x
-        return self.gate(self.squeeze_excite, square_window=self.square_window)(x)
+        return self.squeeze_excite_layer(name="squeeze_excite")(x)
+
+    def squeeze_excite_layer(self, **fields: Any) -> SqueezeExcite:
+        """Its gate, as a layer of that name or parent."""
+        window = self.square_window
+        return SqueezeExcite(self.squeeze_excite, square_window=window, **self.types, **fields)
+
+    def convolution(self, in_features: int) -> dict[str, Any]:
+        """The fields of its `RepConv`, for that many input channels."""
+        require_whole("features", self.features)
+        return {
+            **self.common,
+            "features": self.features,
+            "branches": self.branches(in_features),
+            "norm": None,
+            "use_bias": False,
+            "dims": 2 if isinstance(self.kernel_size, int) else len(self.kernel_size),
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "kernel_init": self.kernel_init,
+        }
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., spatial..., channels)."""
-        require_whole("features", self.features)
-        y = self.conv(
-            "conv",
-            self.features,
-            branches=self.branches(x.shape[-1]),
-            norm=None,
-            use_bias=False,
-            dims=2 if isinstance(self.kernel_size, int) else len(self.kernel_size),
-            strides=self.strides,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            kernel_init=self.kernel_init,
-        )(x, train)
+        y = RepConv(**self.convolution(x.shape[-1]), name="conv")(x, train)
         y = self.gated(y, train)
         return y if self.activation is None else self.activation(y)

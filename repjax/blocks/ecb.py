@@ -96,7 +96,7 @@ class ECB(Block):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., height, width, channels)."""
-        y = self.conv(
+        y = self.rep_conv(
             "conv",
             self.features,
             branches=self.branches(x.shape[-1]),

@@ -43,7 +43,7 @@ class RepMixer(Block):
         mixed += [Norm(KxK(1))] if size > 1 else []
         mixed += [Norm(Identity()), Negate(Norm(Identity()))]
         scaled = [Scale(Sum(tuple(mixed)))] if self.layer_scale is not None else mixed
-        y: jax.Array = self.conv(
+        y: jax.Array = self.rep_conv(
             "conv",
             x.shape[-1],
             branches=(Identity(), *scaled),
@@ -82,7 +82,7 @@ class RepCPE(Block):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., height, width, channels)."""
         size = self.kernel_size
-        y: jax.Array = self.conv(
+        y: jax.Array = self.rep_conv(
             "conv",
             x.shape[-1],
             branches=(KxK(size, tap=size // 2, bias=True), Identity()),

@@ -42,7 +42,7 @@ class ConvFFN(Block):
         """Apply to data (batch..., height, width, channels)."""
         features = x.shape[-1]
         hidden = int(features * self.ratio)
-        depthwise = self.conv(
+        depthwise = self.rep_conv(
             "depthwise", features, branches=(KxK(7),), groups=features, kernel_init=_SMALL_NORMAL
         )
         x = depthwise(x, train)
@@ -137,7 +137,7 @@ class AttentionBlock(Block):
                 param_dtype=self.param_dtype,
                 name="norm",
             )(x)
-        y = self.conv(
+        y = self.rep_conv(
             "query_key_value",
             3 * features,
             branches=(mapped if self.norm == "layer" else Sequence(Norm(Identity()), mapped),),
@@ -168,7 +168,7 @@ def scaled_pointwise(block: Block, name: str, features: int, layer_scale: float 
         layer_scale: initial value of the scale; None leaves it out.
     """
     pointwise: Branch = KxK(1, bias=True)
-    return block.conv(
+    return block.rep_conv(
         name,
         features,
         branches=(pointwise if layer_scale is None else Scale(pointwise),),

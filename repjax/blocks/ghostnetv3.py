@@ -55,9 +55,9 @@ class GhostModuleV3(Block):
                 f"features is an even number, half of them ghosts; found {self.features}"
             )
         half = self.features // 2
-        primary = self.conv("primary", half, branches=(KxK(1),) * self.copies)
+        primary = self.rep_conv("primary", half, branches=(KxK(1),) * self.copies)
         branches: tuple[Branch, ...] = (*(KxK(3),) * self.copies, Pointwise(), Identity())
-        cheap = self.conv("cheap", half, branches=branches, groups=half)
+        cheap = self.rep_conv("cheap", half, branches=branches, groups=half)
         first = primary(x, train)
         first = nn.relu(first) if self.relu else first
         second = cheap(first, train)
@@ -73,9 +73,9 @@ class GhostModuleV3(Block):
                 "give larger images"
             )
         y = nn.avg_pool(x, (2, 2), (2, 2))  # type: ignore[no-untyped-call]
-        y = self.conv("gate_pointwise", self.features, branches=(KxK(1),))(y, train)
+        y = self.rep_conv("gate_pointwise", self.features, branches=(KxK(1),))(y, train)
         for name, size in (("gate_row", (1, 5)), ("gate_column", (5, 1))):
-            conv = self.conv(name, self.features, branches=(KxK(size),), groups=self.features)
+            conv = self.rep_conv(name, self.features, branches=(KxK(size),), groups=self.features)
             y = conv(y, train)
         return repeated(nn.sigmoid(y), height, width)
 
@@ -153,12 +153,12 @@ class GhostBottleneckV3(Block):
         if self.strides == 1 and x.shape[-1] == self.features:
             return y + x
         x = self._depthwise("shortcut_depthwise", x, (KxK(self.kernel_size),), train)
-        return y + self.conv("shortcut_pointwise", self.features, branches=(KxK(1),))(x, train)
+        return y + self.rep_conv("shortcut_pointwise", self.features, branches=(KxK(1),))(x, train)
 
     def _depthwise(
         self, name: str, x: jax.Array, branches: tuple[Branch, ...], train: bool
     ) -> jax.Array:
-        conv = self.conv(
+        conv = self.rep_conv(
             name,
             x.shape[-1],
             branches=branches,

@@ -50,7 +50,7 @@ class LCNetV2Block(Block):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., height, width, channels)."""
         inputs = x.shape[-1]
-        depthwise = self.conv(
+        depthwise = self.rep_conv(
             "depthwise",
             inputs,
             branches=tuple(KxK(size) for size in self._sizes()),
@@ -63,8 +63,8 @@ class LCNetV2Block(Block):
             y = self.gate(int(inputs * self.squeeze_excite))(y)
         if self.pointwise_ratio:
             width = int(self.features * self.pointwise_ratio)
-            y = nn.relu(self.conv("pointwise0", width, branches=(KxK(1),))(y, train))
-        y = nn.relu(self.conv("pointwise", self.features, branches=(KxK(1),))(y, train))
+            y = nn.relu(self.rep_conv("pointwise0", width, branches=(KxK(1),))(y, train))
+        y = nn.relu(self.rep_conv("pointwise", self.features, branches=(KxK(1),))(y, train))
         return y + x if self.shortcut and self.strides == 1 and inputs == self.features else y
 
     def _sizes(self) -> list[int]:

@@ -45,6 +45,36 @@ class Settings:
     scale_init: Initializer
     norm_scale_init: Initializer
 
+    def initializer(self, name: str, request: Request) -> Initializer:
+        """How the array of that name is initialized, where its branch leaves it to the block."""
+        initializers = {
+            "kernel": self.kernel_init,
+            "bias": self.bias_init,
+            "scale": self.scale_init,
+        }
+        return request.init or initializers[name]
+
+    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
+        """Arrays in the compute type."""
+        return tuple(promote_dtype(*arrays, dtype=self.dtype))
+
+    def norm(
+        self, epsilon: float, scale: bool, bias: bool, scale_init: Initializer | None, **fields: Any
+    ) -> nn.BatchNorm:
+        """The batch norm of a branch."""
+        return batch_norm(
+            self.train,
+            momentum=self.momentum,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            epsilon=epsilon,
+            use_scale=scale,
+            use_bias=bias,
+            scale_init=scale_init or self.norm_scale_init,
+            **fields,
+        )
+
 
 class BranchNode(nn.Module):
     """The node of one branch in the tree.
@@ -90,12 +120,7 @@ class LinenScope:
             assert request.init is not None
             leaf = self.module.variable("fixed", name, request.init, None, shape, dtype).value
             return leaf
-        initializers = {
-            "kernel": self.settings.kernel_init,
-            "bias": self.settings.bias_init,
-            "scale": self.settings.scale_init,
-        }
-        leaf = self.module.param(name, request.init or initializers[name], shape, dtype)
+        leaf = self.module.param(name, self.settings.initializer(name, request), shape, dtype)
         return leaf
 
     def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +134,7 @@ class LinenScope:
 
     def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
         """Arrays in the compute type."""
-        return tuple(promote_dtype(*arrays, dtype=self.settings.dtype))
+        return self.settings.promote(*arrays)
 
     def normalize(
         self,
@@ -121,19 +146,7 @@ class LinenScope:
         scale_init: Initializer | None,
     ) -> jax.Array:
         """Batch norm in the node `norm`, statistics of the masked positions only."""
-        settings = self.settings
-        norm = batch_norm(
-            settings.train,
-            momentum=settings.momentum,
-            axis_name=settings.axis_name,
-            dtype=settings.dtype,
-            param_dtype=settings.param_dtype,
-            epsilon=epsilon,
-            use_scale=scale,
-            use_bias=bias,
-            scale_init=scale_init or settings.norm_scale_init,
-            name="norm",
-        )
+        norm = self.settings.norm(epsilon, scale, bias, scale_init, name="norm")
         y: jax.Array = norm(x, mask=mask if self.settings.train else None)
         return y
 

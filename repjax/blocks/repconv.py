@@ -150,13 +150,29 @@ class RepConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., spatial..., channels)."""
         branch = self.branch(x.shape[-1])
-        geometry = self._geometry(branch)
-        size = [axis.last - axis.first + 1 for axis in branch.axes(self.dims)]
-        require_outputs_on(x, size, self.strides, self.padding, self.dilation)
+        self.require_data(branch, x)
         self._require_names(branch)
         if self.dtype is not None:
             (x,) = promote_dtype(x, dtype=self.dtype)
-        settings = Settings(
+        settings, geometry = self.settings(train), self.geometry(branch)
+        if self.deployed:
+            return self.fused(branch).apply(LinenScope(self, settings), x, geometry)
+        return BranchNode(branch, settings, name=equation(branch))(x, geometry)
+
+    def fused(self, branch: Branch) -> Branch:
+        """The single convolution that its branch is when deployed."""
+        axes = branch.axes(self.dims)
+        fused = KxK(
+            tuple(axis.taps for axis in axes),
+            dilation=tuple(axis.dilation for axis in axes),
+            tap=tuple(axis.low // axis.dilation for axis in axes),
+            bias=branch.has_bias,
+        )
+        return fused.resolve(self.dims, use_bias=False)
+
+    def settings(self, train: bool) -> Settings:
+        """What its arrays and norms have in common."""
+        return Settings(
             train,
             self.momentum,
             self.axis_name,
@@ -168,16 +184,15 @@ class RepConv(nn.Module):
             self.scale_init,
             self.norm_scale_init,
         )
-        if self.deployed:
-            fused = KxK(
-                tuple(axis.taps for axis in branch.axes(self.dims)),
-                dilation=tuple(axis.dilation for axis in branch.axes(self.dims)),
-                tap=tuple(axis.low // axis.dilation for axis in branch.axes(self.dims)),
-                bias=branch.has_bias,
-            )
-            branch = fused.resolve(self.dims, use_bias=False)
-            return branch.apply(LinenScope(self, settings), x, geometry)
-        return BranchNode(branch, settings, name=equation(branch))(x, geometry)
+
+    def require_data(self, branch: Branch, x: jax.Array) -> None:
+        """Refuse data that are no images, or so small that no output is left.
+
+        Raises:
+            ValueError: of either.
+        """
+        size = [axis.last - axis.first + 1 for axis in branch.axes(self.dims)]
+        require_outputs_on(x, size, self.strides, self.padding, self.dilation)
 
     def _require_names(self, branch: Branch) -> None:
         """Refuse a name too long for files, and variables of another form or block."""
@@ -205,7 +220,8 @@ class RepConv(nn.Module):
                 "names of older versions: repjax.rename_params(variables)"
             )
 
-    def _geometry(self, branch: Branch) -> Geometry:
+    def geometry(self, branch: Branch) -> Geometry:
+        """Where its branch sits."""
         axes = branch.axes(self.dims)
         dilation = per_axis(self.dilation, self.dims, "dilation")
         reach = [(axis.low * d, axis.high * d) for axis, d in zip(axes, dilation, strict=True)]

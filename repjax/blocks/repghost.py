@@ -48,7 +48,7 @@ class RepGhostModule(Block):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., height, width, channels)."""
         size, cheap = self.kernel_size, self.cheap_kernel_size
-        x = self.conv(
+        x = self.rep_conv(
             "primary",
             self.features,
             branches=(KxK(size, tap=size // 2),),
@@ -58,7 +58,7 @@ class RepGhostModule(Block):
         x = nn.relu(x) if self.relu else x
         branches: list[Branch] = [Norm(KxK(cheap, tap=cheap // 2))]
         branches += [Norm(Identity())] * self.norm_branch + [Identity()] * self.identity_branch
-        x = self.conv(
+        x = self.rep_conv(
             "cheap",
             self.features,
             branches=branches,
@@ -121,7 +121,7 @@ class RepGhostBottleneck(Block):
         if self.strides == 1 and x.shape[-1] == self.features:
             return y + x if self.shortcut else y
         x = self._depthwise("shortcut_depthwise", x, train)
-        return y + self.conv("shortcut_pointwise", self.features, branches=(KxK(1),))(x, train)
+        return y + self.rep_conv("shortcut_pointwise", self.features, branches=(KxK(1),))(x, train)
 
     def _ghost(self, name: str, features: int, *, relu: bool) -> RepGhostModule:
         return RepGhostModule(
@@ -134,7 +134,7 @@ class RepGhostBottleneck(Block):
         )
 
     def _depthwise(self, name: str, x: jax.Array, train: bool) -> jax.Array:
-        conv = self.conv(
+        conv = self.rep_conv(
             name,
             x.shape[-1],
             branches=(KxK(self.kernel_size),),

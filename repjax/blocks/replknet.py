@@ -54,7 +54,7 @@ class ReparamLargeKernelConv(Block):
                 f"small_kernel_size {sizes[-1]} is larger than kernel_size {sizes[0]}; "
                 "exchange them"
             )
-        return self.conv(
+        return self.rep_conv(
             "conv",
             self.features,
             branches=tuple(KxK(size, tap=size // 2) for size in sizes),
@@ -96,7 +96,7 @@ class RepLKBlock(Block):
         """Apply to data (batch..., height, width, channels)."""
         features = x.shape[-1]
         width = features if self.depthwise_features is None else self.depthwise_features
-        y = self.conv("pointwise1", width, branches=(_after_norm(features),))(x, train)
+        y = self.rep_conv("pointwise1", width, branches=(_after_norm(features),))(x, train)
         y = ReparamLargeKernelConv(
             width,
             self.kernel_size,
@@ -104,7 +104,7 @@ class RepLKBlock(Block):
             name="large_kernel",
             **self.common,
         )(nn.relu(y), train)
-        y = self.conv("pointwise2", features, branches=(KxK(1),))(nn.relu(y), train)
+        y = self.rep_conv("pointwise2", features, branches=(KxK(1),))(nn.relu(y), train)
         return x + DropPath(self.drop_path)(y, train)
 
 
@@ -135,8 +135,8 @@ class RepLKFeedForward(Block):
         """Apply to data (batch..., height, width, channels)."""
         features = x.shape[-1]
         hidden = int(features * self.ratio)
-        y = self.conv("pointwise1", hidden, branches=(_after_norm(features),))(x, train)
-        y = self.conv("pointwise2", features, branches=(KxK(1),))(gelu(y), train)
+        y = self.rep_conv("pointwise1", hidden, branches=(_after_norm(features),))(x, train)
+        y = self.rep_conv("pointwise2", features, branches=(KxK(1),))(gelu(y), train)
         return x + DropPath(self.drop_path)(y, train)
 
 

@@ -48,7 +48,7 @@ class RepVGGDW(Block):
         """Apply to data (batch..., height, width, channels)."""
         small: Branch = Norm(KxK(1)) if self.legacy else KxK(1, bias=True)
         total: Branch = Sum((Norm(KxK(self.kernel_size)), small, Identity()))
-        y: jax.Array = self.conv(
+        y: jax.Array = self.rep_conv(
             "conv",
             x.shape[-1],
             branches=(total if self.legacy else Norm(total),),
@@ -107,7 +107,7 @@ class RepViTBlock(Block):
             mixer = RepVGGDW(self.kernel_size, self.legacy, **self.common, name="token_mixer")
             x = mixer(x, train)
         else:
-            x = self.conv(
+            x = self.rep_conv(
                 "depthwise",
                 inputs,
                 branches=(KxK(self.kernel_size),),
@@ -129,7 +129,7 @@ class RepViTBlock(Block):
     def _pointwise(
         self, name: str, features: int, x: jax.Array, train: bool, **fields: Any
     ) -> jax.Array:
-        return self.conv(name, features, branches=(KxK(1),), **fields)(x, train)
+        return self.rep_conv(name, features, branches=(KxK(1),), **fields)(x, train)
 
 
 class NormLinears(Block):

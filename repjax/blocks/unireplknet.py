@@ -78,7 +78,7 @@ class DilatedReparamBlock(Block):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Apply to data (batch..., height, width, channels)."""
-        return self.conv(
+        return self.rep_conv(
             "conv",
             x.shape[-1],
             branches=dilated_branches(self.kernel_size, self.epsilon),
@@ -138,14 +138,16 @@ class UniRepLKNetBlock(Block):
         y = x
         if self.kernel_size:
             name = "depthwise" if self.kernel_size in (3, 5) else "large_kernel"
-            conv = self.conv(name, features, branches=(self._spatial(),), groups=features, **bare)
+            conv = self.rep_conv(
+                name, features, branches=(self._spatial(),), groups=features, **bare
+            )
             y = conv(y, train)
         y = self.gate(features // 4)(y)
         y = nn.Dense(hidden, kernel_init=self.kernel_init, name="pointwise1", **self.types)(y)
         y = GlobalResponseNorm(
             use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype, name="response_norm"
         )(gelu(y))
-        y = self.conv(
+        y = self.rep_conv(
             "pointwise2",
             features,
             branches=(self._pointwise(),),

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from repjax.algebra import Conv
 from repjax.algebra.dtypes import common_dtype
-from repjax.branches.branch import (
-    Branch,
-    Geometry,
-    Initializer,
-    Leaves,
-    Request,
-    Scope,
-    placed,
-)
+from repjax.branches.asking import requests_of
+from repjax.branches.branch import Branch, Geometry, Leaves, Scope, placed
 from repjax.branches.norm import Norm
 from repjax.branches.wrapper import Wrapper
 
@@ -66,9 +57,7 @@ class Online(Wrapper):
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The merged kernel on the data."""
-        asking = _Asking()
-        jax.eval_shape(lambda x: self.branch.apply(asking, x, geometry), x)
-        leaves = scope.gather(asking.requests)
+        leaves = scope.gather(requests_of(self.branch, x, geometry))
         dtype = common_dtype(*(leaf.dtype for leaf in jax.tree.leaves(leaves)))
         dims = len(geometry.strides)
         conv = self.branch.fold(leaves, x.shape[-1], geometry.groups, dims).astype(dtype)
@@ -83,45 +72,3 @@ class Online(Wrapper):
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """As the branch inside."""
         return self.branch.absorb(target, leaves, inputs, groups)
-
-
-class _Asking:
-    """A scope that only records what a branch requests, for abstract data."""
-
-    precision = None
-
-    def __init__(self) -> None:
-        self.requests: dict[str, Any] = {}
-
-    def leaf(self, name: str, request: Request) -> jax.Array:
-        self.requests[name] = request
-        return jnp.zeros(request.shape)
-
-    def gather(self, requests: Mapping[str, Any]) -> dict[str, Any]:
-        self.requests |= requests
-        zeros: dict[str, Any] = jax.tree.map(
-            lambda request: jnp.zeros(request.shape),
-            dict(requests),
-            is_leaf=lambda node: isinstance(node, Request),
-        )
-        return zeros
-
-    def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
-        dtype = common_dtype(*(array.dtype for array in arrays if array is not None))
-        return tuple(None if array is None else array.astype(dtype) for array in arrays)
-
-    def normalize(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
-        raise TypeError("no norm is merged while it is trained")
-
-    def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:
-        inner = _Asking()
-        self.requests[name] = inner.requests
-        return branch.apply(inner, x, geometry)

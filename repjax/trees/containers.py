@@ -8,7 +8,8 @@ from typing import Any
 
 import flax
 import jax
-from flax import nnx
+
+from repjax.trees.states import is_a
 
 TreePath = tuple[Any, ...]
 
@@ -25,7 +26,7 @@ def plain(node: Any) -> Any:
     """
     if isinstance(node, flax.core.meta.AxisMetadata):
         return node.unbox()
-    if isinstance(node, nnx.Variable):
+    if is_a("Variable", node):
         return node.get_value()
     if isinstance(node, Mapping):
         return {key: plain(value) for key, value in node.items()}
@@ -115,8 +116,8 @@ def require_tree(tree: Any, argument: str) -> None:
         hint = f"pass {{{pairs}}}"
     elif hasattr(tree, "init") and hasattr(tree, "apply"):
         hint = "a module holds no arrays: pass the variables that its init returns"
-    elif isinstance(tree, nnx.Module):
-        hint = "pass nnx.to_pure_dict(nnx.state(module))"
+    elif is_a("Module", tree):
+        hint = "pass nnx.state(module), or the module to repjax.nnx.deploy"
     elif is_named_tuple(tree):
         hint = "states of optimizers are not fused, only parameters"
     elif isinstance(tree, list | tuple):

@@ -15,6 +15,7 @@ from repjax.trees.find import BlockNode
 from repjax.trees.fold import fold
 from repjax.trees.problems import examine_all, raise_all
 from repjax.trees.register import folded, registered
+from repjax.trees.states import as_given
 
 Predicate = Callable[[str], bool]
 
@@ -30,10 +31,10 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
 
     Args:
         variables: nested dict with `params`, and `batch_stats` where there is batch norm; or
-            a bare `params` tree of blocks without norm; or an NNX state, as it is or in
+            a bare `params` tree of blocks without norm; or an `nnx.State`, also in
             `nnx.to_pure_dict` form, statistics beside parameters. Blocks are found inside
             dicts, lists and tuples; FrozenDicts and boxed leaves (`nn.Partitioned`) are
-            accepted, dicts and plain arrays are returned.
+            accepted, dicts and plain arrays are returned; of a state, a state.
         only: which blocks to fuse, by the path of the module ("stage1/block0"); all by
             default.
 
@@ -81,7 +82,7 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
             for path, (node, leaves) in results.items()
         }
         parts[name] = find.rebuild(tree, changes)
-    result: dict[str, Any] = find.variables_of(parts)
+    result: dict[str, Any] = as_given(find.variables_of(parts), variables)
     return result
 
 

@@ -20,6 +20,7 @@ from repjax.trees.containers import TreePath, at, children, with_children
 from repjax.trees.find import BlockNode
 from repjax.trees.problems import CheckedBlock, examine_all, raise_all
 from repjax.trees.register import registered, unfolded
+from repjax.trees.states import as_given
 
 
 def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
 
     Returns:
         A tree with the structure and shapes of `like`, and with its dtypes and shardings in
-        the blocks.
+        the blocks; an `nnx.State` where `like` is one.
 
     Raises:
         NotFusableError: in some blocks no branch can absorb the rest (no branch with the
@@ -80,7 +81,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
         name: _take_others(find.rebuild(tree, changes), given.get(name, {}), set(absorbed), ())
         for name, tree in parts.items()
     }
-    variables: dict[str, Any] = find.variables_of(result)
+    variables: dict[str, Any] = as_given(find.variables_of(result), like, deployed)
     return variables
 
 
