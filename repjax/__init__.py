@@ -11,6 +11,7 @@ from repjax.counting import count_operations
 from repjax.tracing import Fused, InternalWarning, Report, fuse
 from repjax.trees import (
     MalformedTreeError,
+    add_branches,
     fuse_params,
     register_block,
     rename_params,
@@ -29,6 +30,7 @@ __all__ = [
     "NotFusableError",
     "Report",
     "Verification",
+    "add_branches",
     "algebra",
     "blocks",
     "branches",

@@ -63,9 +63,7 @@ class Online(Wrapper):
 
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The merged kernel on the data."""
-        asking = _Asking()
-        jax.eval_shape(lambda x: self.branch.apply(asking, x, geometry), x)
-        leaves = scope.gather(asking.requests)
+        leaves = scope.gather(requests_of(self.branch, x, geometry))
         dtype = common_dtype(*(leaf.dtype for leaf in jax.tree.leaves(leaves)))
         dims = len(geometry.strides)
         conv = self.branch.fold(leaves, x.shape[-1], geometry.groups, dims).astype(dtype)
@@ -80,6 +78,13 @@ class Online(Wrapper):
     def absorb(self, target: Conv, leaves: Leaves, inputs: int, groups: int) -> dict[str, Any]:
         """As the branch inside."""
         return self.branch.absorb(target, leaves, inputs, groups)
+
+
+def requests_of(branch: Branch, x: Any, geometry: Geometry) -> dict[str, Any]:
+    """What a branch asks of its scope when it runs on data like `x`, nodes as mappings."""
+    asking = _Asking()
+    jax.eval_shape(lambda x: branch.apply(asking, x, geometry), x)
+    return asking.requests
 
 
 class _Asking:
