@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import lecun_normal, ones
+from jax.sharding import NamedSharding
 
 from repjax.branches import Branch, Geometry, Request, equation
 from repjax.branches.online import requests_of
@@ -117,11 +118,13 @@ def _initial(one: Chosen, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any
     def draw(key: jax.Array) -> list[jax.Array]:
         return _drawn(list(asked.items()), key, dtype)
 
-    if isinstance(own, jax.core.Tracer):
+    if isinstance(own, jax.core.Tracer) or isinstance(one.kernel, jax.core.Tracer):
         values = keep(draw, shardings, own)
     else:  # a key on one device, arrays on all
         values = [
-            value if sharding is None else jax.device_put(value, sharding)
+            value
+            if sharding is None
+            else jax.device_put(value, NamedSharding(one.kernel.sharding.mesh, sharding.spec))
             for value, sharding in zip(draw(own), shardings, strict=True)
         ]
     trees: tuple[dict[str, Any], dict[str, Any]] = {}, {}
