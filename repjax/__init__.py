@@ -19,7 +19,7 @@ from repjax.trees import (
 )
 
 if TYPE_CHECKING:
-    from repjax import models, torch
+    from repjax import models, optim, torch
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "fuse",
     "fuse_params",
     "models",
+    "optim",
     "register_block",
     "rename_params",
     "torch",
@@ -47,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`repjax.models` and `repjax.torch`, imported when first asked for."""
-    if name in ("models", "torch"):
+    """`repjax.models`, `repjax.optim` and `repjax.torch`, imported when first asked for."""
+    if name in ("models", "optim", "torch"):
         return importlib.import_module(f"repjax.{name}")
     raise AttributeError(f"module 'repjax' has no attribute {name!r}")
