@@ -84,7 +84,8 @@ def carry_state(
 
 def _fits(optimizer: optax.GradientTransformation, state: Any, tree: Any) -> bool:
     wanted = jax.eval_shape(optimizer.init, tree)
-    if jax.tree.structure(wanted) != jax.tree.structure(state):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (wanted, state)]
+    if structures[0] != structures[1]:
         return False
     pairs = zip(jax.tree.leaves(wanted), jax.tree.leaves(state), strict=True)
     return all(jnp.shape(one) == jnp.shape(two) for one, two in pairs)

@@ -56,7 +56,7 @@ class FoldMap:
             node[path[-1]] = value
         conv = block.branch.fold(arrays, block.inputs, block.groups, block.dims)
         dtype = jnp.result_type(*trained.values())
-        both = {"kernel": conv.kernel, "bias": conv.bias}
+        both: dict[str, Any] = {"kernel": conv.kernel, "bias": conv.bias}
         return {name: both[name].astype(dtype) for name in self.outputs}
 
     def offset(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class FoldMap:
 
     def ones(self) -> dict[str, Any]:
         """Ones like what it folds to."""
-        return jax.tree.map(jnp.ones_like, self.offset())
+        return {name: jnp.ones_like(leaf) for name, leaf in self.offset().items()}
 
     def forward(self, trained: Arrays, fixed: Arrays) -> dict[str, Any]:
         """J applied to a change of trained arrays."""
