@@ -13,6 +13,7 @@ from repjax.counting import count_operations
 from repjax.tracing import Fused, InternalWarning, Report, fuse
 from repjax.trees import (
     MalformedTreeError,
+    add_branches,
     fuse_params,
     register_block,
     rename_params,
@@ -20,7 +21,7 @@ from repjax.trees import (
 )
 
 if TYPE_CHECKING:
-    from repjax import models, torch
+    from repjax import models, nnx, optim, torch
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "NotFusableError",
     "Report",
     "Verification",
+    "add_branches",
     "algebra",
     "blocks",
     "branches",
@@ -39,6 +41,8 @@ __all__ = [
     "fuse",
     "fuse_params",
     "models",
+    "nnx",
+    "optim",
     "register_block",
     "rename_params",
     "shift_depthwise",
@@ -49,11 +53,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`repjax.models` and `repjax.torch`, imported at their first use.
+    """`repjax.models`, `repjax.nnx`, `repjax.optim` and `repjax.torch`, imported at their first use.
 
     Raises:
         AttributeError: any other name.
     """
-    if name in ("models", "torch"):
+    if name in ("models", "nnx", "optim", "torch"):
         return importlib.import_module(f"repjax.{name}")
     raise AttributeError(f"module 'repjax' has no attribute {name!r}")

@@ -21,6 +21,7 @@ from flax import traverse_util
 
 import repjax
 from repjax.torch import load
+from tests import trajectories
 from tests.models.counting import equations
 from tests.reference_builders import case_of
 
@@ -88,7 +89,8 @@ def norms(variables: Any) -> int:
 def test_conforms(path: Path, x64: None) -> None:
     reference = read(path)
     if reference.meta.get("kind") == "trajectory":
-        pytest.skip("an optimizer trajectory, not a network: see the training tests")
+        trajectories.check(path)
+        return
     check(reference)
 
 

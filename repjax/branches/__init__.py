@@ -12,6 +12,7 @@ from repjax.branches.identity import Identity
 from repjax.branches.kxk import Depthwise, KxK, Pointwise
 from repjax.branches.norm import Norm
 from repjax.branches.online import Online
+from repjax.branches.orepa import orepa
 from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
 from repjax.branches.sequence import Sequence
@@ -38,6 +39,7 @@ __all__ = [
     "Shift",
     "Sum",
     "equation",
+    "orepa",
     "parse",
     "require_kernel",
 ]
