@@ -154,7 +154,9 @@ def test_an_nnx_state_goes_through_the_same_door() -> None:
         return x.mean((1, 2)) @ fused["head"]["kernel"] + fused["head"]["bias"]
 
     boxed = jax.tree.map(lambda leaf: leaf.astype(np.float32), state)
-    assert same(repjax.fuse_params(boxed), repjax.fuse_params(nnx.to_pure_dict(boxed)), 0)
+    assert same(
+        nnx.to_pure_dict(repjax.fuse_params(boxed)), repjax.fuse_params(nnx.to_pure_dict(boxed)), 0
+    )
 
     wanted = native(pure, X)
     assert largest(deployed(fused, X) - wanted) <= 1e-4 * largest(wanted)
