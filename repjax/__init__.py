@@ -53,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`repjax.models`, `repjax.nnx`, `repjax.optim` and `repjax.torch`, imported at their first use.
+    """`models`, `nnx`, `optim` and `torch`, imported at their first use.
 
     Raises:
         AttributeError: any other name.

@@ -112,7 +112,7 @@ class GhostNetV3(Network):
         self.check(x)
         config = self.config
         stem = config.scaled(config.stem_width)
-        x = nn.relu(self.conv("stem", stem, branches=(KxK(3),), strides=2, padding=1)(x, train))
+        x = nn.relu(self.rep_conv("stem", stem, branches=(KxK(3),), strides=2, padding=1)(x, train))
         outputs, number = [], 0
         for stage, rows in enumerate(config.rows, 1):
             for index, row in enumerate(rows):
@@ -133,7 +133,7 @@ class GhostNetV3(Network):
         if features:
             return (*outputs, x)
         width = config.scaled(config.rows[-1][-1].hidden)
-        x = nn.relu(self.conv("last", width, branches=(KxK(1),))(x, train))
+        x = nn.relu(self.rep_conv("last", width, branches=(KxK(1),))(x, train))
         return self.hidden_head(x.mean(axis=(-3, -2)), config.head_width, config.dropout, train)
 
 

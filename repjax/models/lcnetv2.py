@@ -91,7 +91,9 @@ class LCNetV2(Network):
         self.check(x)
         config = self.config
         width = config.scaled(config.stem_width)
-        x = nn.relu(self.conv("stem0", width, branches=(KxK(3),), strides=2, padding=1)(x, train))
+        x = nn.relu(
+            self.rep_conv("stem0", width, branches=(KxK(3),), strides=2, padding=1)(x, train)
+        )
         x = LCNetV2Block(config.scaled(2 * config.stem_width), **self.common, name="stem1")(
             x, train
         )

@@ -57,8 +57,6 @@ class Network(Block):
     num_classes: int = 1000
     in_channels: int = 3
 
-    conv = Block.rep_conv
-
     def features(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
         """The outputs of all stages, the highest resolution first, as a backbone gives them."""
         outputs: tuple[jax.Array, ...] = self(x, train, features=True)

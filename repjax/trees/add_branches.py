@@ -18,6 +18,7 @@ from repjax.trees import find
 from repjax.trees.chosen import Chosen, Groups, Predicate, choose
 from repjax.trees.containers import TreePath
 from repjax.trees.fuse import require_predicate
+from repjax.trees.states import as_given
 from repjax.trees.unfuse import unfuse_params
 
 Branches = tuple[Branch, ...] | Callable[[str, Any], tuple[Branch, ...]]
@@ -58,7 +59,7 @@ def add_branches(
             never the function.
 
     Returns:
-        The tree with branches, all its containers new; what is not chosen, nodes with
+        The tree with branches (of an NNX state, a state), all its containers new; what is not chosen, nodes with
         branches among it, passes through.
 
     Raises:
@@ -93,7 +94,9 @@ def add_branches(
         if fixed:
             _insert(parts.setdefault("fixed", {}), (*one.path, equation(one.branch)), fixed)
     parts[home] = find.rebuild(parts[home], changes)
-    return unfuse_params(variables, like=find.variables_of(parts))
+    wide = unfuse_params(variables, like=find.variables_of(parts))
+    result: dict[str, Any] = as_given(wide, variables)
+    return result
 
 
 def _initial(one: Chosen, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
