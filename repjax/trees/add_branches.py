@@ -59,8 +59,8 @@ def add_branches(
             never the function.
 
     Returns:
-        The tree with branches (of an NNX state, a state), all its containers new; what is not chosen, nodes with
-        branches among it, passes through.
+        The tree with branches (of an NNX state, a state), all its containers new; what is not
+        chosen, nodes with branches among it, passes through.
 
     Raises:
         TypeError: `variables` is no nested dict, `only` no function, `branches` neither.
