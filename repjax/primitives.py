@@ -24,6 +24,10 @@ class Kind(enum.Enum):
     OTHER = "anything else"
 
 
+ADDS_UP = frozenset({Kind.KERNEL, Kind.WINDOW})
+"""The kinds that add numbers up; convolutions, products, pools and sums."""
+
+
 class Primitive(NamedTuple):
     """One row of the table.
 

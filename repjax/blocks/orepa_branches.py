@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from repjax.branches import Branch, Depthwise, Fixed, KxK, Pointwise, Scale, Sequence, Sum
+from repjax.branches.orepa import SCALES
 
 KAIMING = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 NARROW = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -39,14 +40,14 @@ def linear_branches(
     difference = Sum((Pointwise(kernel_init=nn.initializers.zeros_init()), Fixed("eye", 1)))
     separable = Sequence(Depthwise(kernel_size, EXPANSION, kernel_init=kernel_init), one)
     branches = {
-        "origin": (conv, 0.25),
-        "mean": (Sequence(one, Fixed("mean", kernel_size)), 0.25),
-        "prior": (Sequence(one, Fixed("cosine", kernel_size)), 0.0),
-        "deep": (Sequence(difference, conv, features=internal), 0.5),
-        **({"pointwise": (one, 1.0)} if pointwise else {}),
-        "separable": (separable, 0.5),
+        "origin": conv,
+        "mean": Sequence(one, Fixed("mean", kernel_size)),
+        "prior": Sequence(one, Fixed("cosine", kernel_size)),
+        "deep": Sequence(difference, conv, features=internal),
+        **({"pointwise": one} if pointwise else {}),
+        "separable": separable,
     }
-    return scaled(*zip(*branches.values(), strict=True))
+    return scaled(tuple(branches.values()), [SCALES[name] for name in branches])
 
 
 def identity_init(

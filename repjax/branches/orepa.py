@@ -15,7 +15,14 @@ from repjax.branches.scale import Scale
 from repjax.branches.sequence import Sequence
 from repjax.branches.sum import Sum
 
-SCALES = (0.25, 0.25, 0.0, 0.5, 1.0, 0.5)
+SCALES = {
+    "origin": 0.25,
+    "mean": 0.25,
+    "prior": 0.0,
+    "deep": 0.5,
+    "pointwise": 1.0,
+    "separable": 0.5,
+}
 """Initial scales: KxK, mean, cosine, 1x1 then KxK, 1x1, depthwise then 1x1."""
 
 
@@ -45,7 +52,7 @@ def orepa(kernel_size: int) -> Branch:
     return Sum(
         tuple(
             _starting(branch, constant(scale))
-            for branch, scale in zip(total.branches, SCALES, strict=True)
+            for branch, scale in zip(total.branches, SCALES.values(), strict=True)
         )
     )
 

@@ -6,15 +6,14 @@ import dataclasses
 import math
 
 from repjax import jaxprs, primitives
-from repjax.primitives import Kind
+from repjax.primitives import ADDS_UP, Kind
 from repjax.tracing.linear.rules import RULES
 from repjax.tracing.plan.group import Group, inputs_differ
 from repjax.tracing.plan.naming import scope_path
+from repjax.tracing.plan.outcome import MULTIPLIES
 from repjax.tracing.plan.plan import Plan
 from repjax.tracing.plan.search import CHEAPER, DIFFERENT_INPUTS
 from repjax.tracing.program.program import Operation, Value
-
-_HEAVY = frozenset({Kind.KERNEL, Kind.WINDOW})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ def kept_apart(plan: Plan) -> list[Kept]:
     for group in plan.division.groups:
         for operation, reason in group.notes:
             tell(operation, reason)
-        heavy = [one for one in group.operations if one.kind in _HEAVY]
+        heavy = [one for one in group.operations if one.kind in ADDS_UP]
         if not group.merged and len(heavy) > 1 and not group.notes:
             tell(heavy[0], *_not_merged(group))
         if group.root not in cuts:
@@ -77,7 +76,7 @@ def _not_merged(group: Group) -> tuple[str | None, tuple[float, float] | None]:
     if group.prices is None:
         return None, None
     written, merged = group.prices
-    heavy = [kernel for kernel in group.before if kernel.kind in {"convolution", "product"}]
+    heavy = [kernel for kernel in group.before if kernel.kind in MULTIPLIES]
     if inputs_differ(group, len(heavy)):
         return DIFFERENT_INPUTS, None
     if merged > written:
@@ -99,7 +98,7 @@ def _used_twice(plan: Plan, value: Value) -> str | None:
 
 def _not_linear(plan: Plan, operation: Operation) -> str | None:
     beside = any(value in plan.linear.values for value in operation.data)
-    if not beside and operation.kind not in _HEAVY:
+    if not beside and operation.kind not in ADDS_UP:
         return None
     joins = operation.name in {"add", "sub", "mul", "div"} and len(operation.data) == 2
     if joins and any(_is_statistic(value) for value in operation.data):
@@ -131,7 +130,7 @@ def _is_statistic(value: Value) -> bool:
             continue
         if producer.name in {"reduce_sum", "reduce_max"}:
             return True
-        if producer.kind not in _HEAVY and producer.result.shape != ():
+        if producer.kind not in ADDS_UP and producer.result.shape != ():
             stack += [
                 one for one in producer.data if math.prod(one.shape) <= math.prod(value.shape)
             ]

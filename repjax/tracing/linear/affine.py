@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from repjax.tracing.linear.followed import Followed, static_sizes
+from repjax.tracing.linear.followed import Followed
 from repjax.tracing.linear.forms import (
     Apart,
     Form,
@@ -21,7 +21,7 @@ from repjax.tracing.linear.forms import (
     Viewed,
 )
 from repjax.tracing.linear.maps import Map
-from repjax.tracing.linear.per_channel import image_of, pulled_back, vector_of
+from repjax.tracing.linear.per_channel import image_of, pulled_back, static_sizes, vector_of
 from repjax.tracing.linear.sums import channel_ranges
 from repjax.tracing.linear.vectors import uniform_number, without_factor
 from repjax.tracing.program.equality import meaning

@@ -21,6 +21,7 @@ from repjax.tracing.linear.forms import (
     Viewed,
 )
 from repjax.tracing.linear.maps import Map
+from repjax.tracing.linear.per_channel import static_sizes
 from repjax.tracing.linear.sums import Sums, channel_ranges, known_sizes, words
 from repjax.tracing.program.program import Value
 from repjax.tracing.program.weights import Weight
@@ -155,18 +156,6 @@ def meets_border(second: Shape, sizes: Sequence[int | None] | None = None) -> bo
     still = Shape((Axis(1),) * second.dims, channels, channels, channels)
     known = (None,) * second.dims if sizes is None else tuple(sizes)
     return bool(shapes.chain_problems(still, second, known, True))
-
-
-def static_sizes(sizes: Sequence[object]) -> tuple[int, ...]:
-    """Sizes that are numbers.
-
-    Raises:
-        Apart: one is symbolic.
-    """
-    numbers = tuple(size for size in sizes if isinstance(size, int))
-    if len(numbers) != len(sizes):
-        raise Apart("weights that vary over positions of a symbolic size")
-    return numbers
 
 
 def _whole_parts(state: Stacked, chosen: Sequence[int]) -> State | None:

@@ -73,17 +73,27 @@ def vector_of(vectors: Vectors, weight: Weight, features: int, layout: Layout) -
     )
 
 
+def static_sizes(sizes: Sequence[object]) -> tuple[int, ...]:
+    """Sizes that are numbers.
+
+    Raises:
+        Apart: one is symbolic.
+    """
+    numbers = tuple(size for size in sizes if isinstance(size, int))
+    if len(numbers) != len(sizes):
+        raise Apart("weights that vary over positions of a symbolic size")
+    return numbers
+
+
 def image_of(vectors: Vectors, weight: Weight, value: Value, layout: Layout) -> Weight:
     """A weight, broadcast against `value`, as an image (spatial..., channels).
 
     Raises:
         Apart: it varies within the batch, or the image has a symbolic size.
     """
-    sizes = layout.sizes(value)
     if varying(weight) & set(layout.batch) or not weight.shape:
         raise Apart("a weight that varies within the batch")
-    if not all(isinstance(size, int) for size in sizes):
-        raise Apart("weights that vary over positions of a symbolic size")
+    static_sizes(layout.sizes(value))
     order = (*layout.space, layout.channel)
     shape = tuple(value.shape[axis] for axis in order)
     rank = len(value.shape)

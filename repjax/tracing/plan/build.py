@@ -22,7 +22,7 @@ from repjax.tracing.plan.naming import (
     module_of_group,
     scope_path,
 )
-from repjax.tracing.plan.outcome import with_plain_kernels
+from repjax.tracing.plan.outcome import MULTIPLIES, with_plain_kernels
 from repjax.tracing.plan.parameters import Parameter, Path, Variable
 from repjax.tracing.plan.plan import Decisions, Plan
 from repjax.tracing.program.program import Operation, Program, Value
@@ -128,7 +128,7 @@ class _Builder:
         for part in outcome.parts:
             for term in part.terms:
                 kernel = term.map.kernel
-                if term.kind in {"convolution", "product"}:
+                if term.kind in MULTIPLIES:
                     modules.append(self._module([kernel], scope))
                     kind = self._stored_dtype([kernel], dtype)
                     self._keep(kernel, modules[-1], "kernel", kind)

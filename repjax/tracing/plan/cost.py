@@ -19,7 +19,7 @@ from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.forms import Mean
 from repjax.tracing.linear.maps import Map
 from repjax.tracing.linear.per_channel import varying
-from repjax.tracing.plan.outcome import Outcome, Part, Term
+from repjax.tracing.plan.outcome import MULTIPLIES, Outcome, Part, Term
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, reachable
 
@@ -163,7 +163,7 @@ def _of_term(term: Term, count: float, affine: Affine) -> list[Kernel]:
         kernels.append(Kernel("pool", share * term.window.taps, share))
         if term.window.is_average:
             kernels.append(Kernel("scale", share, share))
-    if term.kind in {"product", "convolution"}:
+    if term.kind in MULTIPLIES:
         kernels.append(Kernel(term.kind, count * _macs_per_element(term.map), count))
     elif term.kind == "view":
         kernels.append(Kernel("move", 0, count))
@@ -182,7 +182,7 @@ def no_more_kernels(after: Sequence[Kernel], before: Sequence[Kernel]) -> bool:
     """Whether convolutions, these with products, and scales are each no more than before."""
     for kinds in (
         {"convolution"},
-        {"convolution", "product"},
+        MULTIPLIES,
         {"scale"},
     ):
         counts = [sum(one.kind in kinds for one in part) for part in (after, before)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from repjax.tracing.linear.forms import Base, State
 from repjax.tracing.plan import cost as costs
-from repjax.tracing.plan.outcome import Outcome
+from repjax.tracing.plan.outcome import MULTIPLIES, Outcome
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, reachable, signature
 
@@ -66,8 +66,7 @@ class Group:
     def inputs(self) -> list[Base]:
         """What the convolutions and products of its outcome read, one by one."""
         parts = () if self.outcome is None else self.outcome.parts
-        heavy = {"convolution", "product"}
-        return [term.base for part in parts for term in part.terms if term.kind in heavy]
+        return [term.base for part in parts for term in part.terms if term.kind in MULTIPLIES]
 
     @property
     def operations(self) -> list[Operation]:
@@ -85,7 +84,7 @@ def kernel_signatures(outcome: Outcome | None) -> tuple[str, ...]:
 
 def numbers_stored(outcome: Outcome) -> int:
     """How many numbers its kernels and scales have."""
-    kinds = {"convolution", "product", "scale"}
+    kinds = MULTIPLIES | {"scale"}
     kernels = {
         term.map.kernel for part in outcome.parts for term in part.terms if term.kind in kinds
     }
@@ -106,7 +105,7 @@ def inputs_differ(group: Group, apart: int) -> bool:
 
 def is_best(group: Group) -> bool:
     """Whether no division can help: one kernel, no dearer than the dearest one written."""
-    kernels = [one for one in group.after if one.kind in {"convolution", "product"}]
+    kernels = [one for one in group.after if one.kind in MULTIPLIES]
     if not group.merged or len(kernels) > 1 or any(one.numbers for one in group.after):
         return False
     dearest = max(kernel.macs for kernel in group.before)

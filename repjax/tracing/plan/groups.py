@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from repjax.primitives import Kind
+from repjax.primitives import ADDS_UP
 from repjax.tracing.linear.find import Linear, sum_before
 from repjax.tracing.linear.forms import Apart, Form, State
 from repjax.tracing.linear.vectors import uniform_number
@@ -156,9 +156,8 @@ class Groups:
             macs = [sum(one.macs for one in part) for part in (after, group.before)]
             if macs[0] > macs[1] or numbers_stored(group.outcome) > numbers_read(group):
                 return False
-        heavy = {Kind.KERNEL, Kind.WINDOW}
         known = any(weight.variables for one in group.operations for weight in one.weights)
-        if known or any(one.kind in heavy for one in group.operations):
+        if known or any(one.kind in ADDS_UP for one in group.operations):
             return True
         return not any(kernel.kind in {"scale", "add"} for kernel in after)
 

@@ -15,12 +15,18 @@ from repjax.tracing.linear.affine import Affine
 from repjax.tracing.linear.roles import Layout
 from repjax.tracing.linear.vectors import uniform_number
 from repjax.tracing.plan.arrays import along, averaged, placed, pooled, to_standard, viewed
-from repjax.tracing.plan.outcome import Outcome, Part, Term
+from repjax.tracing.plan.outcome import MULTIPLIES, Outcome, Part, Term
 from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight, as_traced
 
 Environment = dict[Any, Any]
 """Arrays by value, weight or mean, while a plan runs."""
+
+
+def array_of(known: Environment, operand: Value | Weight) -> Any:
+    """The array of a value or a weight, in the type it was traced with."""
+    array = known[operand]
+    return as_traced(array, operand.dtype) if isinstance(operand, Weight) else array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +37,7 @@ class Replay:
 
     def run(self, known: Environment) -> None:
         """Evaluate it and store its results."""
-        operands = [
-            as_traced(known[operand], operand.dtype)
-            if isinstance(operand, Weight)
-            else known[operand]
-            for operand in self.operation.operands
-        ]
+        operands = [array_of(known, operand) for operand in self.operation.operands]
         results = jaxprs.bind(self.operation.equation, operands)
         known.update(zip(self.operation.results, results, strict=True))
 
@@ -114,7 +115,7 @@ class Merged:
         x, layout = self._base(term, known)
         if term.window is not None:
             x = pooled(x.astype(types.accumulate), term.window, layout)
-        if term.kind in {"convolution", "product"}:
+        if term.kind in MULTIPLIES:
             kernel = jnp.asarray(known[term.map.kernel]).astype(types.compute)
             kernel = kernel.reshape(term.map.shape.kernel_shape)
             y = self._contract(term, x.astype(types.compute), kernel, layout, shape)

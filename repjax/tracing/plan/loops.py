@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from repjax.jaxprs import Scan
-from repjax.tracing.plan.instructions import Environment
+from repjax.tracing.plan.instructions import Environment, array_of
 from repjax.tracing.plan.parameters import Parameter, Path, Variable
 from repjax.tracing.program.program import Operation, Program, read
-from repjax.tracing.program.weights import Weight, Weights, as_traced, evaluate, signature
+from repjax.tracing.program.weights import Weight, Weights, evaluate, signature
 
 Run = Callable[[dict[Path, Any], Sequence[Any]], list[Any]]
 
@@ -87,9 +87,7 @@ class Loop:
         operands, scan = self.body.operation.operands, self.body.scan
         start = scan.constants + scan.carries
         values = {
-            place: as_traced(known[operand], operand.dtype)
-            if isinstance(operand, Weight)
-            else known[operand]
+            place: array_of(known, operand)
             for place, operand in enumerate(operands)
             if place not in self.body.places
         }

@@ -25,6 +25,9 @@ from repjax.tracing.program.program import Operation, Value
 from repjax.tracing.program.weights import Weight
 from repjax.tracing.program.zeros import is_zero
 
+MULTIPLIES = frozenset({"convolution", "product"})
+"""The kinds of terms and kernels that multiply data with a kernel."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Term:
@@ -56,7 +59,7 @@ class Part:
     @property
     def is_heavy(self) -> bool:
         """Whether a convolution or product is in it."""
-        return any(term.kind in {"convolution", "product"} for term in self.terms)
+        return any(term.kind in MULTIPLIES for term in self.terms)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,12 @@ from typing import Any
 
 from repjax.tracing.linear.find import Linear
 from repjax.tracing.plan.divide import Decision, Division, decisions
-from repjax.tracing.plan.instructions import Environment, Merged, Replay
+from repjax.tracing.plan.instructions import Environment, Merged, Replay, array_of
 from repjax.tracing.plan.loops import Loop
 from repjax.tracing.plan.parameters import Parameter, Path, Variable
 from repjax.tracing.program.program import Program
 from repjax.tracing.program.weights import (
     Weight,
-    as_traced,
     bind_as_traced,
     constant_value,
     signature,
@@ -69,10 +68,7 @@ class Plan:
                 known[weight] = _worked_out(weight, known)
         for instruction in self.instructions:
             instruction.run(known)
-        return [
-            as_traced(known[output], output.dtype) if isinstance(output, Weight) else known[output]
-            for output in self.program.outputs
-        ]
+        return [array_of(known, output) for output in self.program.outputs]
 
     def signatures(self) -> dict[Path, str]:
         """What the parameters are: equal for two plans iff those of one serve the other."""

@@ -12,7 +12,7 @@ import dataclasses
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
-from repjax.primitives import Kind
+from repjax.primitives import ADDS_UP, Kind
 from repjax.tracing.plan.group import Group, inputs_differ, is_best
 from repjax.tracing.plan.groups import Groups
 from repjax.tracing.program.program import Value
@@ -196,7 +196,7 @@ def _candidates(members: Sequence[Value]) -> list[Value]:
     for value in members:
         operation = value.producer
         assert operation is not None
-        if operation.kind in {Kind.KERNEL, Kind.WINDOW} or len(operation.data) > 1:
+        if operation.kind in ADDS_UP or len(operation.data) > 1:
             found.update(dict.fromkeys([*operation.data, value]))
         elif operation.kind is Kind.MOVE or operation.name == "reshape":
             found[value] = None
