@@ -10,28 +10,9 @@ import jax
 from repjax.blocks.ghostnetv3 import GhostBottleneckV3
 from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import KxK
+from repjax.models.bottleneck_row import Row
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One bottleneck at width 1.
-
-    Args:
-        kernel_size: of its depthwise convolution.
-        hidden: channels between its two modules.
-        features: output channels.
-        squeeze_excite: channels of its squeeze-excite, as a fraction of `hidden`; 0 leaves it out.
-        strides: of its depthwise convolution.
-    """
-
-    kernel_size: int
-    hidden: int
-    features: int
-    squeeze_excite: float = 0.0
-    strides: int = 1
-
 
 PREPROCESSING = Preprocessing(interpolation="bicubic")
 

@@ -11,7 +11,7 @@ from repjax.blocks.repconv import RepConv
 from repjax.blocks.repghost import RepGhostBottleneck
 from repjax.blocks.squeeze_excite import rounded_width
 from repjax.branches import KxK
-from repjax.models.ghostnetv3 import Row as Row
+from repjax.models.bottleneck_row import Row
 from repjax.models.initializers import uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model

@@ -10,8 +10,8 @@ import pytest
 
 import repjax
 from repjax import models
+from repjax.models.bottleneck_row import Row
 from repjax.models.ecbsr import ECBSR, ECBSRConfig
-from repjax.models.repghost import Row
 from tests.blocks.cases import described, largest, quick_jit
 from tests.models.values import random_variables
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from repjax.models.bottleneck_row import Row
 from repjax.models.fastvit import FastViT, FastViTConfig
 from repjax.models.ghostnetv3 import GhostNetV3, GhostNetV3Config
 from repjax.models.lcnetv2 import LCNetV2, LCNetV2Config
-from repjax.models.repghost import RepGhostConfig, RepGhostNet, Row
+from repjax.models.repghost import RepGhostConfig, RepGhostNet
 from repjax.models.repvit import RepViT, RepViTConfig
 from repjax.torch import StateDictError, load
 from tests.models.values import random_variables
