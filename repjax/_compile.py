@@ -80,9 +80,9 @@ def compile(
         best.program,
         forms.signature,
         [one.trial(contest.plain.seconds) for one in contest.all],
+        Source(forms.function(best.candidate.shifted), forms.probe(platform)),
         constants=constants,
         platform=platform,
-        source=Source(forms.function(best.candidate.shifted), forms.probe(platform)),
     )
 
 

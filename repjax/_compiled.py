@@ -67,6 +67,8 @@ class Compiled:
         constants: whether the first argument is baked in, and not an argument any more.
         platform: "cpu", "gpu", ...
         program: the ``jax.stages.Compiled`` underneath, for its text, costs and memory.
+        signature: of its arguments.
+        source: from what it can be saved.
         remarks: what was found out when it was read from a file.
     """
 
@@ -75,10 +77,10 @@ class Compiled:
         program: jax.stages.Compiled,
         signature: Signature,
         trials: Sequence[Trial],
+        source: Source,
         *,
         constants: bool,
         platform: str,
-        source: Source | None = None,
         remarks: Sequence[str] = (),
     ) -> None:
         self.program = program
@@ -86,8 +88,8 @@ class Compiled:
         self.constants = constants
         self.platform = platform
         self.remarks = tuple(remarks)
-        self._signature = signature
-        self._source = source
+        self.signature = signature
+        self.source = source
         self._run: Callable[..., Any] = program if signature.only_arrays else self._flat
 
     @property
@@ -114,13 +116,13 @@ class Compiled:
         try:
             return self._run(*args)
         except (TypeError, ValueError):
-            problem = self._signature.mismatch(args)
+            problem = self.signature.mismatch(args)
             if problem is None:
                 raise
         raise TypeError(f"{problem}; repjax.compile makes one program for one set of shapes")
 
     def _flat(self, *args: Any) -> Any:
-        return self.program(self._signature.arrays_of(args))
+        return self.program(self.signature.arrays_of(args))
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write it to a file, which `repjax.export.load_compiled` reads.
@@ -150,6 +152,12 @@ class Compiled:
         if chosen.ratio is not None and chosen.name != PLAIN.name:
             head += f", {chosen.ratio:.2f} times as fast as plain"
         return "\n".join([head, *_table(self.trials), *self.remarks])
+
+
+def in_short(error: Exception) -> str:
+    """The type of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:120]
 
 
 def _table(trials: Sequence[Trial]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from repjax._candidates import PLAIN, Candidate
-from repjax._compiled import Trial, Verdict
+from repjax._compiled import Trial, Verdict, in_short
 from repjax._forms import Forms, platform_of
 from repjax._timing import FEW, HOPELESS, Budget, alternate, few, seconds_of
 from repjax._tolerance import SAMPLES, Expected, compare, expect, outputs_of
@@ -85,7 +85,7 @@ class Contest:
                     return self._time(one)
                 one.verdict, one.reason = "differs", problem
             except Exception as error:  # whatever it is, plain works
-                one.verdict, one.reason = "failed", _in_short(error)
+                one.verdict, one.reason = "failed", in_short(error)
         self._say(one.line())
         return None
 
@@ -134,8 +134,3 @@ class Contest:
             jax.block_until_ready(self._run(one))  # type: ignore[no-untyped-call]
         one.times = few(functools.partial(self._run, one))
         self._say(one.line())
-
-
-def _in_short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:100]
