@@ -60,7 +60,9 @@ def changed(written, tmp_path):
 
 
 def data(tree):
-    keys = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    def keys(leaf):
+        return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if keys(leaf) else leaf, tree)
 
 

@@ -38,7 +38,10 @@ def test_more_than_rounding_is_refused(wrong):
 def test_half_precision_has_its_own_rounding():
     arrays = [array.astype(jnp.bfloat16) for array in drawn((8, 30), (30, 4))]
     wide = [array.astype(jnp.float32) for array in arrays]
-    other = lambda x, w: jnp.matmul(*wide).astype(jnp.bfloat16)
+
+    def other(x, w):
+        return jnp.matmul(*wide).astype(jnp.bfloat16)
+
     assert judged(jnp.matmul, arrays, other, 2.0**-9) is None
     assert judged(jnp.matmul, arrays, lambda x, w: x @ w + 1, 2.0**-9) is not None
 
@@ -57,7 +60,10 @@ def test_integers_may_differ_at_ties_only():
 
 def test_booleans_and_keys():
     x = jnp.asarray([1.0, 1e-9 + 0.5, -1.0], jnp.float32)
-    above = lambda x: x > 0.5
+
+    def above(x):
+        return x > 0.5
+
     assert judged(above, [x], lambda x: jnp.asarray([True, True, False])) is None
     assert judged(above, [x], lambda x: jnp.asarray([True, False, True])) is not None
     key = jax.random.key(0)
@@ -79,7 +85,9 @@ def test_places_that_are_not_finite_are_the_same():
 
 
 def test_the_output_is_named_where_there_are_several():
-    run = lambda x: (x, x + 1)
+    def run(x):
+        return (x, x + 1)
+
     problem = judged(run, drawn((3,)), lambda x: (x, x))
     assert problem.startswith("output 1: 3 of 3 numbers differ")
 
