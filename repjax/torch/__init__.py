@@ -4,7 +4,8 @@
 that turns it into a file this package reads, to be run where PyTorch is installed.
 """
 
-from repjax.torch.files import FileError, read, write
+from repjax._files import FileError
+from repjax.torch.files import read, write
 from repjax.torch.load import Loaded, StateDictError, convert, load
 from repjax.torch.names import Names, register_names
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from repjax._files import replacing
+from repjax._files import FileError, replacing
 from repjax.torch.pickles import SUFFIXES, message
 
 # what files of other kinds begin with
@@ -24,10 +24,6 @@ FOREIGN = {
     b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` gets the file",
     b"\x89HDF": "an HDF5 file",
 }
-
-
-class FileError(ValueError):
-    """A file that is damaged or of another kind; the message names it and the cause."""
 
 
 class Arrays(Mapping[str, np.ndarray]):
