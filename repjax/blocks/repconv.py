@@ -34,7 +34,7 @@ from repjax.branches import (
     require_kernel,
 )
 from repjax.branches.children import require_outputs
-from repjax.branches.grammar import PREFIX, shown
+from repjax.branches.reader import PREFIX, shown
 
 
 class RepConv(nn.Module):

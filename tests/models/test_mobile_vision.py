@@ -13,7 +13,7 @@ import pytest
 
 import repjax
 from repjax import models
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from tests.blocks.cases import quick_jit
 from tests.models.counting import of_form, shape
 from tests.models.sampled import sampled
