@@ -48,6 +48,16 @@ def names() -> list[str]:
     return list(_MODELS)
 
 
+def registered() -> dict[str, tuple[type[Network], Any]]:
+    """The class and the configuration of each network by name.
+
+    Example:
+        >>> registered()["repvgg_a0"][0].__name__
+        'RepVGG'
+    """
+    return dict(_MODELS)
+
+
 def create(
     name: str,
     *,

@@ -1,0 +1,109 @@
+"""`onnx`: a program and its parameters as an ONNX model, checked in ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from repjax._compiled import in_short
+from repjax._files import check_target, replacing
+from repjax.export._comparison import batch_size, require_equal
+
+
+def onnx(
+    path: str | Path,
+    apply: Callable[..., Any],
+    variables: Any,
+    *inputs: Any,
+    batch: str | None = "batch",
+    channels_first: bool = False,
+    force: bool = False,
+) -> None:
+    """Write a program with its parameters as an ONNX model, for any batch size.
+
+    jax2onnx writes the model, ONNX Runtime's basic optimization then merges biases into the
+    convolutions and takes out the transpositions between them, so that a fused network is one
+    `Conv` node for each of its convolutions. It counts as written once ONNX Runtime gave the
+    outputs of `apply`, on the inputs and on a batch that is larger by one.
+
+    Args:
+        path: path of the file, `.onnx`.
+        apply: a function of `variables` and `inputs`, such as ``model.deploy().apply``.
+        variables: parameters, which become initializers of the model.
+        *inputs: arrays with values, (batch, ...) each, of float32 or integers.
+        batch: name of the batch axis; None keeps the sizes of the inputs.
+        channels_first: inputs of rank 4 are (batch, channels, height, width) in the model,
+            as models from PyTorch have them, instead of (batch, height, width, channels).
+        force: replace a file that is there already.
+
+    Raises:
+        FileExistsError: the file exists, and `force` is false.
+        OSError: it cannot be written.
+        TypeError: an input is no array.
+        ValueError: jax2onnx cannot convert the program, or the model computes something else.
+        ModuleNotFoundError: jax2onnx or onnxruntime is missing.
+
+    Example:
+        >>> import repjax
+        >>> model = repjax.models.create("repvgg_a0", deployed=True)
+        >>> onnx("network.onnx", model.apply, variables, images)  # doctest: +SKIP
+    """
+    path = Path(path)
+    check_target(path, force=force)
+    jax2onnx, runtime = _library("jax2onnx"), _library("onnxruntime")
+    for number, one in enumerate(inputs):
+        if not hasattr(one, "shape"):
+            raise TypeError(f"input {number} is a {type(one).__name__}, expected an array")
+
+    def run(*args: Any) -> Any:
+        return apply(variables, *args)
+
+    size = None if batch is None else batch_size(inputs)
+    specs = [
+        jax.ShapeDtypeStruct(
+            tuple(batch if axis == 0 and n == size else n for axis, n in enumerate(one.shape)),
+            jnp.result_type(one),
+        )  # type: ignore[no-untyped-call]
+        for one in inputs
+    ]
+    moved = [n for n, one in enumerate(inputs) if channels_first and one.ndim == 4]
+    try:
+        proto = jax2onnx.to_onnx(run, specs, inputs_as_nchw=moved or None)
+    except Exception as error:  # a converter of many operations fails in many ways
+        raise ValueError(f"{path}: jax2onnx cannot convert it: {in_short(error)}") from error
+    with replacing(path, force=force) as temporary:
+        _simplify(runtime, proto.SerializeToString(), temporary)
+        session = runtime.InferenceSession(
+            temporary.read_bytes(), providers=["CPUExecutionProvider"]
+        )
+        names = [one.name for one in session.get_inputs()]
+
+        def written(*args: Any) -> Any:
+            arrays = [np.asarray(one) for one in args]
+            given = [a.transpose(0, 3, 1, 2) if n in moved else a for n, a in enumerate(arrays)]
+            return session.run(None, dict(zip(names, given, strict=True)))
+
+        require_equal(str(path), run, inputs, written, grow=batch is not None)
+
+
+def _simplify(runtime: Any, model: bytes, path: Path) -> None:
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'ONNX models need {name}: python -m pip install "repjax[export]"'
+        ) from error
