@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -64,12 +65,10 @@ def compile(
     """
     budget = Budget(time_budget)
     _check_values(args, constants)
+    forms = free = Forms(fn, args)
     if constants:
-        first, args = args[0], args[1:]
-        forms = Forms(lambda *rest: fn(first, *rest), args)
-    else:
-        forms = Forms(fn, args)
-    contest = Contest(forms, budget, progress or (lambda line: None))
+        forms = Forms(functools.partial(fn, args[0]), args[1:])
+    contest = Contest(forms, free, budget, progress or (lambda line: None))
     assert contest.plain.program is not None
     platform = platform_of(contest.plain.program)
     for candidate in candidates(platform, forms.depthwise):
@@ -80,7 +79,7 @@ def compile(
         best.program,
         forms.signature,
         [one.trial(contest.plain.seconds) for one in contest.all],
-        Source(forms.function(best.candidate.shifted), forms.probe(platform)),
+        Source(forms.function(best.candidate.shifted), forms.probe(free.roundoff(platform))),
         constants=constants,
         platform=platform,
     )

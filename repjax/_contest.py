@@ -60,12 +60,16 @@ class Contest:
 
     Args:
         forms: what to compile.
+        free: the same with every argument free, none of them baked in, from which the
+            tolerance is found.
         budget: seconds for everything.
         say: takes one line at a time.
     """
 
-    def __init__(self, forms: Forms, budget: Budget, say: Callable[[str], Any]) -> None:
-        self._forms, self._budget, self._say = forms, budget, say
+    def __init__(
+        self, forms: Forms, free: Forms, budget: Budget, say: Callable[[str], Any]
+    ) -> None:
+        self._forms, self._free, self._budget, self._say = forms, free, budget, say
         self.plain = Contestant(PLAIN)
         self.all = [self.plain]
         self._compile(self.plain)
@@ -108,14 +112,18 @@ class Contest:
 
     @functools.cached_property
     def _expected(self) -> list[Expected]:
-        assert self.plain.program is not None
-        roundoff = self._forms.roundoff(platform_of(self.plain.program))
-        return expect(self.plain.program, self._forms.arrays, roundoff)
+        baked = self._free is not self._forms
+        program = self._free.lowered(shifted=False).compile() if baked else self.plain.program
+        assert program is not None
+        return expect(program, self._free.arrays, self._free.roundoff(platform_of(program)))
 
     def _price(self) -> float:
         """Seconds that another candidate may take: as plain, to compile and to run."""
-        runs = 1 + FEW + (0 if "_expected" in vars(self) else 2 * SAMPLES)
-        return (self.plain.compile_seconds or 0.0) + runs * self.plain.seconds
+        runs, compilations = 1 + FEW, 1
+        if "_expected" not in vars(self):
+            runs += 2 * SAMPLES
+            compilations += self._free is not self._forms
+        return compilations * (self.plain.compile_seconds or 0.0) + runs * self.plain.seconds
 
     def _compile(self, one: Contestant) -> None:
         options: Any = one.candidate.options or None

@@ -54,9 +54,9 @@ class Forms:
         name, roundoff = coarsest(kinds)
         return max(roundoff, coarsest_product(platform) if name == "float32" else 0.0)
 
-    def probe(self, platform: str) -> Probe:
-        """What a saved program is checked with."""
-        return Probe.like(jax.tree.leaves(self.arrays), self.roundoff(platform))
+    def probe(self, roundoff: float) -> Probe:
+        """What a saved program is checked with, given the unit roundoff."""
+        return Probe.like(jax.tree.leaves(self.arrays), roundoff)
 
     @functools.cached_property
     def _traced(self) -> jax.stages.Traced:
