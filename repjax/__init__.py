@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from repjax import algebra, blocks, branches
+from repjax._compile import compile
+from repjax._compiled import Compiled
 from repjax._compiler_options import compiler_options
 from repjax._shift_depthwise import shift_depthwise
 from repjax._verification import Verification
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Compiled",
     "Fused",
     "InternalWarning",
     "MalformedTreeError",
@@ -36,6 +39,7 @@ __all__ = [
     "algebra",
     "blocks",
     "branches",
+    "compile",
     "compiler_options",
     "count_operations",
     "fuse",
