@@ -20,7 +20,7 @@ import pytest
 from flax import traverse_util
 
 import repjax
-from repjax.torch import load
+from repjax.torch import Loaded, convert, load, to_state_dict
 from tests import trajectories
 from tests.models.counting import equations
 from tests.reference_builders import case_of
@@ -124,9 +124,21 @@ def check(reference: Reference) -> None:
     if reference.deploy_output is not None:
         assert_equal(run(deployed, x), reference.deploy_output)
     if reference.deploy and case.loads_deploy:
-        official = load(model, reference.deploy, naming=case.naming, inputs=x)
-        assert jax.tree.map(as_shape, official) == jax.tree.map(as_shape, shapes)
-        assert_equal(run(official, x), reference.output)
+        official = convert(model, reference.deploy, naming=case.naming, inputs=x)
+        assert jax.tree.map(as_shape, official.variables) == jax.tree.map(as_shape, shapes)
+        assert_equal(run(official.variables, x), reference.output)
+        check_way_back(reference, model, official, x)
+
+
+def check_way_back(reference: Reference, model: Any, official: Loaded, x: Any) -> None:
+    """Deploy variables have the official names and shapes as a state dict, and come back."""
+    state = to_state_dict(model, official.variables, naming=official.naming, inputs=x)
+    official_shapes = {name: array.shape for name, array in reference.deploy.items()}
+    assert {name: array.shape for name, array in state.items()} == official_shapes
+    again = load(model.deploy(), state, naming=official.naming, inputs=x)
+    pairs = zip(jax.tree.leaves(again), jax.tree.leaves(official.variables), strict=True)
+    for found, wanted in pairs:
+        assert_equal(found, wanted)
 
 
 def as_shape(leaf: Any) -> tuple[Any, ...]:
