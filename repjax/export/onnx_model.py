@@ -29,8 +29,9 @@ def onnx(
 
     jax2onnx writes the model, ONNX Runtime's basic optimization then merges biases into the
     convolutions and takes out the transpositions between them, so that a fused network is one
-    `Conv` node for each of its convolutions. It counts as written once ONNX Runtime gave the
-    outputs of `apply`, on the inputs and on a batch that is larger by one.
+    `Conv` node for each of its convolutions; one transposition is left in front of the first
+    (none with `channels_first`), and one behind the last. It counts as written once ONNX
+    Runtime gave the outputs of `apply`, on the inputs and on a batch that is larger by one.
 
     Args:
         path: path of the file, `.onnx`.
