@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -112,7 +113,18 @@ def best_fit(
 def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
     """Shapes and dtypes of a model's variables in one form."""
     form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
-    return flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
+    key = jax.random.key(0)
+    try:
+        hash(form)
+    except TypeError:  # a configuration that holds lists
+        return flat(jax.eval_shape(form.init, key, inputs))
+    return flat(_init.eval_shape(form, key, inputs))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(form: nn.Module, key: jax.Array, inputs: Any) -> Any:
+    """`init`, jitted so that JAX remembers the shapes: a message asks for them again."""
+    return form.init(key, inputs)
 
 
 def _used(state: Mapping[str, Any]) -> View:
