@@ -111,20 +111,21 @@ def best_fit(
 
 
 def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
-    """Shapes and dtypes of a model's variables in one form."""
+    """Shapes and dtypes of a model's variables in one form; those of the last are kept."""
     form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
-    key = jax.random.key(0)
+    leaves, treedef = jax.tree.flatten(jax.eval_shape(lambda inputs: inputs, inputs))
+    specs, x64 = tuple(leaves), jax.dtypes.canonicalize_dtype("float64")
     try:
         hash(form)
-    except TypeError:  # a configuration that holds lists
-        return flat(jax.eval_shape(form.init, key, inputs))
-    return flat(_init.eval_shape(form, key, inputs))
+    except TypeError:  # a field holds arrays or lists
+        return _shapes.__wrapped__(form, treedef, specs, x64)
+    return _shapes(form, treedef, specs, x64)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _init(form: nn.Module, key: jax.Array, inputs: Any) -> Any:
-    """`init`, jitted so that JAX remembers the shapes: a message asks for them again."""
-    return form.init(key, inputs)
+@functools.lru_cache(maxsize=64)
+def _shapes(form: nn.Module, treedef: Any, specs: tuple[Any, ...], x64: Any) -> Template:
+    inputs = jax.tree.unflatten(treedef, specs)
+    return flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
 
 
 def _used(state: Mapping[str, Any]) -> View:
