@@ -21,6 +21,7 @@ from flax import traverse_util
 
 import repjax
 from repjax.torch import Loaded, convert, load, to_state_dict
+from repjax.torch.fit import template_of
 from tests import trajectories
 from tests.models.counting import equations
 from tests.reference_builders import case_of
@@ -68,16 +69,18 @@ def assert_equal(found: Any, wanted: np.ndarray) -> None:
     assert np.abs(np.asarray(found) - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
-def count(apply: Any, variables: Any, x: Any, name: str) -> int:
-    """How often a primitive stands in a program, calls inlined."""
-    program = jax.make_jaxpr(apply)(variables, x).jaxpr
-    return sum(equation.primitive.name == name for equation in equations(program))
+class Program:
+    """A function traced once: what stands in it, and its values, compiled not for speed."""
 
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        traced = jax.jit(function).trace(*arguments)
+        options = {"xla_backend_optimization_level": 0}
+        self.run = traced.lower().compile(compiler_options=options)
+        self._names = [equation.primitive.name for equation in equations(traced.jaxpr.jaxpr)]
 
-def compiled(function: Any, *arguments: Any) -> Any:
-    """A program compiled in little time, and not for speed."""
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(function).lower(*arguments).compile(compiler_options=options)
+    def count(self, name: str) -> int:
+        """How often a primitive stands in the program, calls inlined."""
+        return self._names.count(name)
 
 
 def norms(variables: Any) -> int:
@@ -100,33 +103,34 @@ def check(reference: Reference) -> None:
     case = case_of(meta)
     x = jnp.asarray(reference.input, jnp.float64)
     model, twin = case.model, case.model.deploy()
+    apply = jax.jit(model.apply)  # traced once for what follows
     variables = load(model, reference.state, naming=case.naming, inputs=x)
-    assert_equal(compiled(model.apply, variables, x)(variables, x), reference.output)
+    assert_equal(Program(apply, variables, x).run(variables, x), reference.output)
 
-    deployed = compiled(repjax.fuse_params, variables)(variables)
-    shapes = jax.eval_shape(twin.init, jax.random.key(0), x)
+    deployed = Program(repjax.fuse_params, variables).run(variables)
+    # the same as those of `load`, which are traced once
+    shapes = traverse_util.unflatten_dict(template_of(model, True, x))
     assert jax.tree.map(as_shape, deployed) == jax.tree.map(as_shape, shapes)
-    run = compiled(twin.apply, deployed, x)
-    assert_equal(run(deployed, x), reference.output)
-    assert count(twin.apply, deployed, x, "conv_general_dilated") == case.convolutions
+    native = Program(twin.apply, deployed, x)
+    assert_equal(native.run(deployed, x), reference.output)
+    assert native.count("conv_general_dilated") == case.convolutions
     assert norms(deployed) == case.norms
 
-    fused = repjax.fuse(model.apply, variables, x)
-    run_fused = compiled(fused.apply, fused.params, x)
-    assert_equal(run_fused(fused.params, x), reference.output)
-    assert count(fused.apply, fused.params, x, "conv_general_dilated") <= case.convolutions
+    fused = repjax.fuse(apply, variables, x)
+    traced = Program(fused.apply, fused.params, x)
+    assert_equal(traced.run(fused.params, x), reference.output)
+    assert traced.count("conv_general_dilated") <= case.convolutions
     # layer norms have a square root too, and stay in both
-    kept = count(twin.apply, deployed, x, "rsqrt")
-    assert count(fused.apply, fused.params, x, "rsqrt") <= kept
+    assert traced.count("rsqrt") <= native.count("rsqrt")
 
     if meta.get("peer_fuse_wrong"):
         return
     if reference.deploy_output is not None:
-        assert_equal(run(deployed, x), reference.deploy_output)
+        assert_equal(native.run(deployed, x), reference.deploy_output)
     if reference.deploy and case.loads_deploy:
         official = convert(model, reference.deploy, naming=case.naming, inputs=x)
         assert jax.tree.map(as_shape, official.variables) == jax.tree.map(as_shape, shapes)
-        assert_equal(run(official.variables, x), reference.output)
+        assert_equal(native.run(official.variables, x), reference.output)
         check_way_back(reference, model, official, x)
 
 

@@ -141,7 +141,7 @@ def inputs_of(model: nn.Module) -> jax.ShapeDtypeStruct:
 
 
 def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
-    """Shapes and dtypes of a model's variables in one form."""
+    """Shapes and dtypes of a model's variables in one form; those of the last are kept."""
     form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
     struct: Any = jax.ShapeDtypeStruct
     shapes = jax.tree.map(lambda leaf: struct(leaf.shape, leaf.dtype), inputs)

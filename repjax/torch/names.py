@@ -91,11 +91,16 @@ class Names:
         return POINTWISE if gate else None
 
     def _rule(self, rest: str) -> tuple[re.Match[str] | None, Replacement]:
-        for pattern, replacement in self.rules.items():
-            match = re.compile(rf"(?:{pattern})(?=/|\Z)").match(rest)
+        for pattern, replacement in self._patterns:
+            match = pattern.match(rest)
             if match is not None:
                 return match, replacement
         return None, ""
+
+    @functools.cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], Replacement]]:
+        rules = self.rules.items()
+        return [(re.compile(rf"(?:{rule})(?=/|\Z)"), replacement) for rule, replacement in rules]
 
     def deploy_form(self, state: Mapping[str, Any]) -> Folded:
         """The state without what the official deploy form keeps; nothing is computed yet."""

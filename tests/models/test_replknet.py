@@ -16,6 +16,7 @@ from tests.blocks.cases import quick_jit
 from tests.models.counting import count, count_deployed
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 # train, and the official deploy form, which merges kernels but keeps the other norms
 PARAMETERS = {
@@ -31,7 +32,7 @@ GMACS = {"replknet_31b": 15.3, "replknet_xl": 128.7}
 def test_parameters(name: str) -> None:
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     forms = [models.create(name, deployed=deployed) for deployed in (False, True)]
-    shapes = (jax.eval_shape(form.init, jax.random.key(0), x)["params"] for form in forms)
+    shapes = (shapes_of(form, x)["params"] for form in forms)
     found = tuple(sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in shapes)
     train, official = PARAMETERS[name]
     assert found == (train, official - norms_that_fold(forms[0].config))
@@ -88,7 +89,7 @@ def small(**fields: object) -> models.Network:
 
 
 def variables_of(model: models.Network, x: jax.Array) -> dict[str, object]:
-    return random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
+    return random_variables(shapes_of(model, x))
 
 
 def images() -> jax.Array:
@@ -108,7 +109,7 @@ def test_features_and_unbatched_images() -> None:
 def test_norms_of_features_stay() -> None:
     model = small(norm_features=True)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = shapes_of(model, x)
     deployed = jax.eval_shape(repjax.fuse_params, variables)
     assert sorted(deployed["batch_stats"]) == [f"stage{stage}_norm" for stage in (1, 2, 3, 4)]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from repjax import count_operations, fuse
+from repjax._dependence import arrays_only
 from tests.tracing.reading import Work, work
 
 COUNTED = {"conv": "conv_general_dilated", "dot": "dot_general", "pool": "reduce_window_sum"}
@@ -29,8 +30,8 @@ def random_like(tree, seed=0):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         if len(leaf.shape) <= 1:
-            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape))
-        return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])))
+            return array(rng.uniform(0.5, 1.5, leaf.shape))
+        return array(rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])))
 
     return jax.tree.map(draw, tree)
 
@@ -40,8 +41,13 @@ def numbers(*shape, seed=1):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def array(values):
+    """A JAX array; `jnp.asarray` would compile a program for each shape."""
+    return jax.device_put(values)
+
+
 def image(*shape, seed=1):
-    return jnp.asarray(numbers(*shape, seed=seed))
+    return array(numbers(*shape, seed=seed))
 
 
 def error(expected, found):
@@ -65,6 +71,17 @@ def error(expected, found):
     return worst
 
 
+def compute(apply, variables, *inputs):
+    """The outputs, by one compiled program: run as written, every operation is compiled."""
+    call, arrays, _ = arrays_only(apply, variables, inputs)
+    return jax.jit(call)(arrays)
+
+
+def gap(apply, variables, fused, *inputs):
+    """How far a fused program is from the original, on other inputs than those of `fuse` too."""
+    return error(compute(apply, variables, *inputs), compute(fused.apply, fused.params, *inputs))
+
+
 def is_float(leaf):
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
@@ -76,7 +93,8 @@ def others(variables):
     def change(leaf):
         if not is_float(leaf):
             return leaf
-        return jnp.asarray(leaf * (1 + rng.uniform(0.05, 0.3, leaf.shape)) + 0.01, leaf.dtype)
+        leaf = np.asarray(leaf)
+        return (leaf * (1 + rng.uniform(0.05, 0.3, leaf.shape)) + 0.01).astype(leaf.dtype)
 
     return jax.tree.map(change, variables)
 
@@ -118,8 +136,8 @@ def check(
         options: for `fuse`.
     """
     fused = fuse(apply, variables, *inputs, **options)
-    expected = apply(variables, *inputs)
-    found = fused.apply(fused.params, *inputs)
+    expected = compute(apply, variables, *inputs)
+    found = compute(fused.apply, fused.params, *inputs)
     assert jax.tree.structure(expected) == jax.tree.structure(found)
     assert error(expected, found) <= tolerance
     depend_on_variables(fused, variables)
@@ -176,7 +194,7 @@ def same_gradients(apply, variables, fused, *inputs, tolerance=1e-10):
                 leaves[place] = array
             return total(run(*jax.tree.unflatten(treedef, leaves)))
 
-        slopes = jax.grad(scalar, tuple(range(len(places))))
+        slopes = jax.jit(jax.grad(scalar, tuple(range(len(places)))))
         return slopes(*(floats[place] for place in places))
 
     expected = of(lambda variables, inputs: apply(variables, *inputs))

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 import repjax
-from tests.tracing.checks import error, image, is_float, named_leaves, random_like
+from tests.tracing.checks import error, gap, image, is_float, named_leaves, random_like
 from tests.tracing.parts import conv, norm, relu, weights
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -77,7 +77,7 @@ def test_older_plans_are_dropped_and_made_again():
 
     assert plan_all() >= len(sizes) - 1
     assert plan_all() >= len(sizes) - KEPT - 1  # at most 16, and the first, were still there
-    assert error(apply(W, X()), fused.apply(fused.params, X())) <= 1e-12
+    assert gap(apply, W, fused, X()) <= 1e-12
 
 
 def linear(w, x):
@@ -148,7 +148,7 @@ def test_copies_may_be_donated():
     copies = jax.tree.map(jnp.copy, fused.params)
     step = jax.jit(lambda params: jax.tree.map(lambda leaf: leaf - 1, params), donate_argnums=0)
     step(copies)
-    assert error(head(w, x), fused.apply(fused.params, x)) <= 1e-12
+    assert gap(head, w, fused, x) <= 1e-12
 
 
 def mesh():

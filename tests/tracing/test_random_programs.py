@@ -9,7 +9,7 @@ import pytest
 
 from repjax import fuse
 from tests.tracing import moves
-from tests.tracing.checks import counts, error, image, named_leaves, no_more, same_gradients
+from tests.tracing.checks import array, counts, gap, image, named_leaves, no_more, same_gradients
 from tests.tracing.parts import conv, norm, pool
 from tests.tracing.reading import work
 
@@ -36,7 +36,7 @@ class Draw:
 
     def weight(self, *shape):
         name = f"m{len(self.weights):02d}"
-        self.weights[name] = jnp.asarray(self.rng.uniform(0.5, 1.5, shape) / np.prod(shape[:-1]))
+        self.weights[name] = array(self.rng.uniform(0.5, 1.5, shape) / np.prod(shape[:-1]))
         return name
 
     def pick(self, *choices):
@@ -153,8 +153,7 @@ def run(seed, gradients):
         return program(drawn.steps, w, *inputs)
 
     fused = fuse(apply, drawn.weights, *inputs)
-    expected, found = apply(drawn.weights, *inputs), fused.apply(fused.params, *inputs)
-    assert error(expected, found) <= 1e-12, (seed, drawn.steps)
+    assert gap(apply, drawn.weights, fused, *inputs) <= 1e-12, (seed, drawn.steps)
     both = [(apply, drawn.weights), (fused.apply, fused.params)]
     before, after = (counts(f, p, *inputs) for f, p in both)
     for name in ("conv", "dot", "pool"):
