@@ -9,6 +9,7 @@ the order in which a run passes through them:
     networks, forms      a network by name or import path; the four ways to train it
     optimizer, step      optax; one jitted step
     checkpoints          Orbax, atomic: the last and the best
-    loop, log, curves    the run; its progress, its metrics and their figure
+    task, loop           what a run is made of, and the run
+    log, curves          its progress, its metrics and their figure
     finish, predictions  recalibrate, fuse, verify, compare both forms on the test images
 """

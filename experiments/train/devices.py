@@ -106,9 +106,7 @@ def find(config: Run) -> Devices:
     there = jax.devices()
     count = config.devices or len(there)
     if not 1 <= count <= len(there):
-        raise RunError(
-            f"--devices {config.devices}: found {len(there)} of kind {there[0].platform}"
-        )
+        raise RunError(f"--devices {config.devices}: there are {len(there)} of them")
     if jax.process_count() > 1 and count != len(there):
         raise RunError("--devices is for one process; several use all of their devices")
     return Devices(Mesh(np.asarray(there[:count]), ("batch",)))

@@ -87,7 +87,7 @@ def make(config: Network, module: nn.Module, images: jax.Array, seed: int) -> Fo
     """
     key = jax.random.key(seed)
     try:
-        tree = dict(jax.jit(module.init)(key, images))
+        tree = dict(jax.jit(module.init, compiler_options=_once())(key, images))
     except (ValueError, TypeError) as error:
         raise RunError(f"--network {config.network}: {one_line(error)}") from error
     nodes = any(
@@ -112,6 +112,13 @@ def make(config: Network, module: nn.Module, images: jax.Array, seed: int) -> Fo
     if config.form == "online":
         return Form("online", module, wide)
     return Form("gradient", module, repjax.fuse_params(wide), wide)
+
+
+def _once() -> dict[str, bool | int | str] | None:
+    """Options for a program that runs once: on the CPU, compiling costs more than running."""
+    if jax.default_backend() != "cpu":
+        return None
+    return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def branches(name: str) -> Any:

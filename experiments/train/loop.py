@@ -2,101 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 from jax.experimental import multihost_utils
 from rich.console import Console
 
-import repjax
 from experiments import timing
-from experiments.train import curves, data, devices, forms, loader, log, networks, optimizer
+from experiments.train import curves, devices, log
 from experiments.train import step as steps
 from experiments.train.checkpoints import Checkpoints
 from experiments.train.config import Config
 from experiments.train.errors import RunError
 from experiments.train.finish import finish
 from experiments.train.folders import Folder
+from experiments.train.task import Task, make_task
 from repjax._files import replacing
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Everything that a run is made of, before its first step.
-
-    Args:
-        config: its settings.
-        splits: images.
-        there: devices.
-        form: how the network is trained.
-        optimizer: of its parameters.
-        normalize: of the images.
-        per_epoch: steps in one pass.
-    """
-
-    config: Config
-    splits: data.Splits
-    there: devices.Devices
-    form: forms.Form
-    optimizer: optax.GradientTransformation
-    normalize: steps.Normalize
-    per_epoch: int
-
-    @property
-    def total(self) -> int:
-        """Steps of the whole run."""
-        return self.per_epoch * self.config.optimizer.epochs
-
-    def jit(self, function: Callable[..., Any], **options: Any) -> Any:
-        """A jitted function whose results are the same on every device."""
-        return jax.jit(
-            function,
-            out_shardings=self.there.copied,
-            compiler_options=repjax.compiler_options() or None,
-            **options,
-        )
-
-    def initial_state(self) -> steps.State:
-        """The state before the first step, on the devices."""
-        state = steps.initial_state(self.config.optimizer, self.form, self.optimizer)
-        placed: steps.State = self.there.copy(state)
-        return placed
-
-    def step(self) -> Any:
-        """The jitted training step, which takes the state's memory over."""
-        function = steps.training_step(
-            self.config.optimizer, self.form, self.optimizer, self.normalize, self.config.run.seed
-        )
-        return self.jit(function, donate_argnums=0)
-
-
-def make_task(config: Config) -> Task:
-    """What a run is made of.
-
-    Args:
-        config: its settings.
-
-    Raises:
-        RunError: something in them is wrong.
-    """
-    there = devices.find(config.run)
-    there.rows(config.optimizer.batch_size)
-    splits = data.load(config.data, config.run.seed)
-    per_epoch = loader.steps_per_epoch(splits.train, config.optimizer.batch_size)
-    height, width, channels = splits.train.images.shape
-    module = networks.create(config.network, len(splits.classes), channels)
-    sample = jnp.zeros((1, height, width, channels), jnp.float32)
-    form = forms.make(config.network, module, sample, config.run.seed)
-    normalize = steps.Normalize(splits.mean, splits.std)
-    chain = optimizer.make(config.optimizer, form, per_epoch)
-    return Task(config, splits, there, form, chain, normalize, per_epoch)
 
 
 def run(config: Config, name: str = "run", console: Console | None = None) -> dict[str, Any]:
@@ -162,22 +86,12 @@ def train(task: Task, checkpoints: Checkpoints, folder: Folder, console: Console
     if start:
         state = checkpoints.restore(start, state)
         console.print(f"going on after step {start} of {task.total}", highlight=False)
-    step, watch = task.step(), _watch(task)
     every = config.run.save_every or task.per_epoch
-    batches = loader.training_batches(
-        task.splits.train,
-        batch_size=size,
-        epochs=config.optimizer.epochs,
-        seed=config.run.seed,
-        start=start,
-        rows=there.rows(size),
-        threads=config.data.threads,
-    )
     path = folder.metrics if there.main else None
     with log.Log(path, console, task.total, start) as book, _Profile(config, folder) as profile:
-        for number, batch in enumerate(batches, start + 1):
+        for number, batch in enumerate(task.batches(start), start + 1):
             profile.step(number - start)
-            state, metrics = step(state, *there.divide(batch))
+            state, metrics = task.step(state, *there.divide(batch))
             epoch, accuracy = number / task.per_epoch, None
             if number == start + 1:
                 float(metrics["loss"])  # compiled, and run
@@ -192,34 +106,13 @@ def train(task: Task, checkpoints: Checkpoints, folder: Folder, console: Console
                     )
                 book.train(number, epoch, size, values)
             if ended:
-                found = watch(steps.evaluated(state))
+                found = task.watch(steps.evaluated(state))
                 book.watch(number, epoch, found)
                 accuracy = found["watched_accuracy"]
             if ended or saves:
                 checkpoints.save(number, state, accuracy)
                 book.restart_clock(number)
     return state
-
-
-def _watch(task: Task) -> Callable[[Any], dict[str, float]]:
-    """A function of the variables: loss and accuracy on the watched images."""
-    size = task.config.optimizer.batch_size
-    step = task.jit(steps.evaluation_step(task.form.apply, task.normalize))
-
-    def watch(tree: Any) -> dict[str, float]:
-        sums: dict[str, Any] = {}
-        for batch in loader.evaluation_batches(
-            task.splits.watch,
-            batch_size=size,
-            rows=task.there.rows(size),
-            threads=task.config.data.threads,
-        ):
-            found = step(tree, *task.there.divide(batch))
-            sums = {name: value + sums.get(name, 0) for name, value in found.items()}
-        count = float(sums.pop("images"))
-        return {f"watched_{name}": float(value) / count for name, value in sums.items()}
-
-    return watch
 
 
 class _Profile:

@@ -57,7 +57,7 @@ def initial_state(config: Optimizer, form: Form, optimizer: optax.GradientTransf
 
 def evaluated(state: State) -> Tree:
     """The variables that are evaluated and fused: the moving average where there is one."""
-    tree: Tree = state.get("average", state["tree"])
+    tree: Tree = state["average" if "average" in state else "tree"]
     return tree
 
 
@@ -90,7 +90,7 @@ def training_step(
             mutable=moving,
             rngs={"dropout": key},
         )
-        logits = logits.astype(jnp.float32)
+        logits = _at_least_float32(logits)
         targets = optax.smooth_labels(
             jax.nn.one_hot(labels, logits.shape[-1]), config.label_smoothing
         )
@@ -157,7 +157,7 @@ def evaluation_step(
     def step(
         tree: Any, images: jax.Array, labels: jax.Array, weights: jax.Array
     ) -> dict[str, jax.Array]:
-        logits = apply(tree, normalize(images)).astype(jnp.float32)
+        logits = _at_least_float32(apply(tree, normalize(images)))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         right = logits.argmax(-1) == labels
         return {
@@ -167,3 +167,7 @@ def evaluation_step(
         }
 
     return step
+
+
+def _at_least_float32(logits: jax.Array) -> jax.Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -9,7 +9,6 @@ import numpy as np
 from experiments.train.config import Data
 from experiments.train.data import cifar, folder, idx
 from experiments.train.data.arrays import ArrayImages, statistics
-from experiments.train.data.digits import as_pixels, digits
 from experiments.train.data.images import Array, Images, ImageSet, Splits, held_out, whole
 from experiments.train.errors import RunError
 from repjax.models.network import IMAGENET_MEAN, IMAGENET_STD
@@ -30,6 +29,8 @@ def load(config: Data, seed: int) -> Splits:
     if config.data == "folder":
         return _from_folder(config, seed)
     if config.data == "digits":
+        from experiments.train.data.digits import as_pixels, digits  # scikit-learn takes seconds
+
         (x, y), (x_test, y_test) = digits()
         x, x_test = as_pixels(x), as_pixels(x_test)
         classes = tuple("0123456789")
