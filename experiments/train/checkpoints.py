@@ -25,7 +25,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
-        policy = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_accuracy, n=1)])
+        best = BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
+        policy = AnyPreservationPolicy([LatestN(1), best])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             best_fn=_accuracy,
