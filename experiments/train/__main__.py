@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,17 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = words.pop(0) if words and not words[0].startswith("-") else "digits"
     if name not in RECIPES:
         return _fail(f"{name}: no recipe; expected one of {', '.join(RECIPES)}", 2)
-    recipe = RECIPES[name]
-    program = f"python -m experiments.train {name}"
-    others = f"Recipes: {', '.join(RECIPES)}.\n\n{recipe.__doc__}"
     try:
-        config = tyro.cli(
-            tyro.conf.OmitArgPrefixes[Config],
-            prog=program,
-            description=others,
-            args=words,
-            default=recipe.CONFIG,
-        )
+        config = parsed(name, words)
         result = run(config, name)
     except RunError as error:
         return _fail(str(error), 1)
@@ -54,6 +47,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
             1,
         )
     return 0
+
+
+def parsed(name: str, words: Sequence[str]) -> Config:
+    """The settings of a recipe, changed by flags.
+
+    Args:
+        name: of the recipe.
+        words: of the command line, after it.
+
+    Raises:
+        RunError: a setting does not fit.
+        SystemExit: after --help, and with code 2 after a line about a wrong flag.
+    """
+    recipe, errors = RECIPES[name], io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                tyro.conf.OmitArgPrefixes[Config],
+                prog=f"python -m experiments.train {name}",
+                description=f"Recipes: {', '.join(RECIPES)}.\n\n{recipe.__doc__}",
+                args=words,
+                default=recipe.CONFIG,
+            )
+    except SystemExit as error:
+        if error.code:
+            _fail(f"{unboxed(errors.getvalue())} (--help lists all)", 2)
+        raise
+
+
+def unboxed(text: str) -> str:
+    r"""The first paragraph of what tyro prints in a box, in one line.
+
+    Args:
+        text: the box.
+
+    Example:
+        >>> unboxed("╭─ Oops ──╮\n│ wrong   │\n│ flag    │\n│ ─────── │\n│ more    │\n╰─────────╯")
+        'wrong flag'
+        >>> unboxed(" Oops \n -----\n wrong \n flag \n -----\n more \n")
+        'wrong flag'
+    """
+    lines = [line.strip("│ ") for line in text.splitlines()[1:]]
+    ruled = [not line.strip("─-╰╯ ") for line in lines]
+    begin = ruled.index(False) if False in ruled else 0
+    end = ruled.index(True, begin) if True in ruled[begin:] else len(lines)
+    return " ".join(lines[begin:end])
 
 
 def _fail(words: str, code: int) -> int:

@@ -1,6 +1,8 @@
 """A small RepVGG on the handwritten digits of scikit-learn; needs no files.
 
 Command:  python -m experiments.train
+Accuracy: to be measured
+Time:     to be measured
 """
 
 from experiments.train.config import Config, Data, Network, Optimizer

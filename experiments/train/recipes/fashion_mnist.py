@@ -2,6 +2,8 @@
 
 Command:  python -m experiments.train fashion-mnist --folder PATH
 Data:     four IDX files; Debian's package dataset-fashion-mnist has them
+Accuracy: to be measured
+Time:     to be measured
 """
 
 from experiments.train.config import Config, Data, Network, Optimizer
