@@ -69,6 +69,6 @@ def _summed(equation: Equation) -> float:
     params = equation.params
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        return math.prod(left[axis] for axis in contracted)
-    features = right[params["dimension_numbers"].rhs_spec[0]]
-    return math.prod(right) / features / math.prod(params["lhs_dilation"])
+        return float(math.prod(left[axis] for axis in contracted))
+    features: int = right[params["dimension_numbers"].rhs_spec[0]]
+    return float(math.prod(right) / features / math.prod(params["lhs_dilation"]))

@@ -118,7 +118,7 @@ def measure(
                 "convolution_calls": program.convolution_calls,
                 "gigaflops": work.flops / 1e9,
                 "megabytes": work.bytes / 1e6,
-                "temporary_megabytes": _mega(program.temporary_bytes),
+                "temporary_megabytes": program.temporary_bytes / 1e6,
                 "parameters": sum(leaf.size for leaf in jax.tree.leaves(form.variables)),
                 "compile_seconds": program.compile_seconds,
                 "of_peak_flops": work.flops / seconds / flops,
@@ -134,10 +134,6 @@ def measure(
 def _ratio(above: timing.Times | None, below: timing.Times | None) -> float | None:
     """How many times as long one takes as another: the median over the rounds."""
     return None if above is None or below is None else float(np.median(above / below))
-
-
-def _mega(number: int | None) -> float | None:
-    return None if number is None else number / 1e6
 
 
 def _first(result: Any) -> np.ndarray[Any, Any]:
@@ -186,7 +182,7 @@ outputs from the native form's, of the largest one; in training of the loss."""
 def main(config: Config) -> list[dict[str, Any]]:
     """Measure, print the table, write JSON, table and figure."""
     if config.device != "default":
-        jax.config.update("jax_platforms", config.device)
+        jax.config.update("jax_platforms", config.device)  # type: ignore[no-untyped-call]
     console = Console(stderr=True)
     environment, rows = describe(), []
     names = [one for name in config.models for one in _named(name)]

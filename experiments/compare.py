@@ -111,7 +111,7 @@ def compare(size_name: str, dtype: str, config: Config) -> list[dict[str, Any]]:
                     "optimised_convolutions": program.convolution_calls,
                     "megaflops": program.work.flops / 1e6,
                     "megabytes": program.work.bytes / 1e6,
-                    "temporary_megabytes": (program.temporary_bytes or 0) / 1e6,
+                    "temporary_megabytes": program.temporary_bytes / 1e6,
                     "compile_seconds": program.compile_seconds,
                     "milliseconds": middle,
                     "quartiles": [low, high],

@@ -32,8 +32,8 @@ class Program:
         options: how it was compiled: "default", "best", "constants", or a name of
             `compile_options`.
         work: of the program, as written.
-        convolution_calls: left by the compiler; None where it does not say.
-        temporary_bytes: memory for intermediate results; None where the compiler does not say.
+        convolution_calls: left by the compiler, of XLA's own or of a library.
+        temporary_bytes: memory for intermediate results.
         compile_seconds: time of the compilation, of all candidates where several were tried.
         run: one call, which waits for the result and returns it.
         note: what was chosen.
@@ -42,8 +42,8 @@ class Program:
     name: str
     options: str
     work: Work
-    convolution_calls: int | None
-    temporary_bytes: int | None
+    convolution_calls: int
+    temporary_bytes: int
     compile_seconds: float
     run: Callable[[], Any]
     note: str = ""
@@ -88,14 +88,11 @@ def compile_program(
     lowered = jax.jit(fn).lower(*args)
     compiled = lowered.compile(compiler_options=compile_options()[options] or None)
     seconds = time.perf_counter() - start
-    memory: Any = compiled.memory_analysis()
-    text = compiled.as_text() or ""
     return Program(
         name,
         options,
         work(fn, *args),
-        sum(text.count(word) for word in _CONVOLUTION_CALLS),
-        int(getattr(memory, "temp_size_in_bytes", 0)),
+        *_what_it_says(compiled),
         seconds,
         lambda: jax.block_until_ready(compiled(*args)),  # type: ignore[no-untyped-call]
     )
@@ -104,18 +101,32 @@ def compile_program(
 def _measured(
     name: str, options: str, fn: Callable[..., Any], args: tuple[Any, ...], budget: float
 ) -> Program:
-    if options == CONSTANTS:  # TODO repjax.compile
-        variables, *rest = args
-        return dataclasses.replace(compile_program(name, option_names()[-1], lambda *a: fn(variables, *a), *rest), options=options)
-    return compile_program(name, option_names()[-1], fn, *args)
+    found = repjax.compile(fn, *args, constants=options == CONSTANTS, time_budget=budget)
+    rest = args[1:] if options == CONSTANTS else args
+    seconds = sum(trial.compile_seconds or 0.0 for trial in found.trials)
+    return Program(
+        name,
+        options,
+        work(fn, *args),
+        *_what_it_says(found.program),
+        seconds,
+        lambda: jax.block_until_ready(found(*rest)),  # type: ignore[no-untyped-call]
+        found.chosen.name,
+    )
+
+
+def _what_it_says(compiled: jax.stages.Compiled) -> tuple[int, int]:
+    """Convolution calls in a compiled program, and bytes for intermediate results."""
+    text = compiled.as_text() or ""
+    memory: Any = compiled.memory_analysis()
+    calls = sum(text.count(word) for word in _CONVOLUTION_CALLS)
+    return calls, int(getattr(memory, "temp_size_in_bytes", 0))
 
 
 _CONVOLUTION_CALLS = (" convolution(", "__cudnn$conv", "__onednn$convolution")
 
 
-def alternate(
-    programs: Sequence[Program], *, repeats: int, seconds: float
-) -> list[Times]:
+def alternate(programs: Sequence[Program], *, repeats: int, seconds: float) -> list[Times]:
     """Seconds per call of each program: round after round, so that noise meets all alike.
 
     Args:
