@@ -63,7 +63,7 @@ def parsed(name: str, words: Sequence[str]) -> Config:
     recipe, errors = RECIPES[name], io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
+            config: Config = tyro.cli(
                 tyro.conf.OmitArgPrefixes[Config],
                 prog=f"python -m experiments.train {name}",
                 description=f"Recipes: {', '.join(RECIPES)}.\n\n{recipe.__doc__}",
@@ -74,6 +74,7 @@ def parsed(name: str, words: Sequence[str]) -> Config:
         if error.code:
             _fail(f"{unboxed(errors.getvalue())} (--help lists all)", 2)
         raise
+    return config
 
 
 def unboxed(text: str) -> str:
