@@ -9,16 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax import count_operations, fuse
-from repjax._dependence import arrays_only
-from tests.tracing.reading import Work, work
+from repjax import fuse
+from repjax.counting import operations_in
+from tests.evaluate import Program, outputs
+from tests.tracing.reading import Work, work_in
 
 COUNTED = {"conv": "conv_general_dilated", "dot": "dot_general", "pool": "reduce_window_sum"}
 
 
 def counts(fn, *args):
     """Numbers of convolutions, dots and pools, those that are there."""
-    found = count_operations(fn, *args)
+    return counts_in(Program(fn, *args))
+
+
+def counts_in(program):
+    """The same of a program that is traced already."""
+    found = operations_in(program.jaxpr)
     return {short: found[name] for short, name in COUNTED.items() if found[name]}
 
 
@@ -71,15 +77,9 @@ def error(expected, found):
     return worst
 
 
-def compute(apply, variables, *inputs):
-    """The outputs, by one compiled program: run as written, every operation is compiled."""
-    call, arrays, _ = arrays_only(apply, variables, inputs)
-    return jax.jit(call)(arrays)
-
-
 def gap(apply, variables, fused, *inputs):
     """How far a fused program is from the original, on other inputs than those of `fuse` too."""
-    return error(compute(apply, variables, *inputs), compute(fused.apply, fused.params, *inputs))
+    return error(outputs(apply, variables, *inputs), outputs(fused.apply, fused.params, *inputs))
 
 
 def is_float(leaf):
@@ -136,24 +136,24 @@ def check(
         options: for `fuse`.
     """
     fused = fuse(apply, variables, *inputs, **options)
-    expected = compute(apply, variables, *inputs)
-    found = compute(fused.apply, fused.params, *inputs)
+    one, two = Program(apply, variables, *inputs), Program(fused.apply, fused.params, *inputs)
+    expected, found = one.outputs(), two.outputs()
     assert jax.tree.structure(expected) == jax.tree.structure(found)
     assert error(expected, found) <= tolerance
     depend_on_variables(fused, variables)
     if gradients:
         same_gradients(apply, variables, fused, *inputs)
     if before is not None:
-        assert counts(apply, variables, *inputs) == before
+        assert counts_in(one) == before
     if after is not None:
-        assert counts(fused.apply, fused.params, *inputs) == after
-    one, two = work(apply, variables, *inputs), work(fused.apply, fused.params, *inputs)
-    no_more(one, two)
+        assert counts_in(two) == after
+    native, merged = work_in(one, variables), work_in(two, fused.params)
+    no_more(native, merged)
     if products is not None:
-        assert two.products == products
+        assert merged.products == products
     if shifts is not None:
-        assert two.shifts == shifts
-    left = count_operations(fused.apply, fused.params, *inputs)
+        assert merged.shifts == shifts
+    left = operations_in(two.jaxpr)
     assert not [name for name in gone if left[name]]
     return fused
 
@@ -194,8 +194,8 @@ def same_gradients(apply, variables, fused, *inputs, tolerance=1e-10):
                 leaves[place] = array
             return total(run(*jax.tree.unflatten(treedef, leaves)))
 
-        slopes = jax.jit(jax.grad(scalar, tuple(range(len(places)))))
-        return slopes(*(floats[place] for place in places))
+        slopes = jax.grad(scalar, tuple(range(len(places))))
+        return outputs(slopes, *(floats[place] for place in places))
 
     expected = of(lambda variables, inputs: apply(variables, *inputs))
     found = of(lambda variables, inputs: fused.apply(fused.fuse_params(variables), *inputs))

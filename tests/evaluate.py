@@ -1,0 +1,124 @@
+"""A function traced once: what stands in its program, and what NumPy makes of it.
+
+XLA needs half a second for a program that runs in a millisecond, so tests that ask whether two
+functions are equal in real arithmetic evaluate both in NumPy. With `REPJAX_COMPILED=1` in the
+environment the same tests compile.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from tests.numpy_operations import OPERATIONS
+
+COMPILED = os.environ.get("REPJAX_COMPILED", "0") != "0"
+CALLS = {
+    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
+    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
+}  # fmt: skip
+BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+
+class Program:
+    """The program of `function(*arguments)`; leaves that are no arrays are handed on as they are.
+
+    Args:
+        function: any JAX function.
+        *arguments: pytrees; where they hold shapes only, the program has no outputs to give.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        leaves, treedef = jax.tree.flatten(arguments)
+        places = [n for n, leaf in enumerate(leaves) if hasattr(leaf, "dtype")]
+
+        def call(arrays: Sequence[Any]) -> Any:
+            given = list(leaves)
+            for place, array in zip(places, arrays, strict=True):
+                given[place] = array
+            return function(*jax.tree.unflatten(treedef, given))
+
+        self._call, self._arrays = call, [leaves[place] for place in places]
+        self.jaxpr, shapes = jax.make_jaxpr(call, return_shape=True)(self._arrays)
+        self._treedef = jax.tree.structure(shapes)
+
+    def outputs(self) -> Any:
+        """What the function returns, as NumPy arrays."""
+        if COMPILED:
+            return jax.jit(self._call)(self._arrays)
+        with np.errstate(all="ignore"):
+            found = evaluate(self.jaxpr, self._arrays)
+        return jax.tree.unflatten(self._treedef, found)
+
+    @functools.cached_property
+    def names(self) -> collections.Counter[str]:
+        """How often each primitive stands in the program, calls and bodies inlined."""
+        return collections.Counter(e.primitive.name for e in equations(self.jaxpr.jaxpr))
+
+
+def outputs(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, without compiling it."""
+    return Program(function, *arguments).outputs()
+
+
+def evaluate(program: Any, values: Sequence[Any]) -> list[Any]:
+    """The outputs of a closed jaxpr on flat values."""
+    jaxpr = program.jaxpr
+    known = dict(zip(jaxpr.constvars, map(plain, program.consts), strict=True))
+    known.update(zip(jaxpr.invars, map(plain, values), strict=True))
+    last = collections.Counter(atom for e in jaxpr.eqns for atom in e.invars if is_var(atom))
+    last.update(atom for atom in jaxpr.outvars if is_var(atom))
+
+    def read(atom: Any) -> Any:
+        if not is_var(atom):
+            return np.asarray(atom.val, atom.aval.dtype)
+        last[atom] -= 1
+        return known[atom] if last[atom] else known.pop(atom)
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        for atom, value in zip(equation.outvars, results_of(equation, operands), strict=True):
+            assert np.shape(value) == atom.aval.shape, equation
+            known[atom] = value
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def results_of(equation: Any, operands: list[Any]) -> list[Any]:
+    primitive, types = equation.primitive, [atom.aval.dtype for atom in equation.outvars]
+    if primitive.name in CALLS:
+        body = next(equation.params[key] for key in BODIES if key in equation.params)
+        closed = body if hasattr(body, "consts") else core.ClosedJaxpr(body, ())
+        return evaluate(closed, operands)
+    if all(isinstance(value, np.ndarray) for value in operands) and primitive.name in OPERATIONS:
+        found = OPERATIONS[primitive.name](equation, *operands)
+        if found is not None:
+            found = found if primitive.multiple_results else [found]
+            return [np.asarray(v).astype(t, copy=False) for v, t in zip(found, types, strict=True)]
+    params = primitive.get_bind_params(equation.params)  # loops, scatters, random numbers
+    found = primitive.bind(*operands, **params)
+    return [plain(value) for value in (found if primitive.multiple_results else [found])]
+
+
+def plain(value: Any) -> Any:
+    """A NumPy array, unless it holds random keys."""
+    keys = jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+    return value if keys else np.asarray(value)
+
+
+def is_var(atom: Any) -> bool:
+    return not isinstance(atom, core.Literal)
+
+
+def equations(jaxpr: Any) -> Any:
+    """Every equation of a program, calls and bodies inlined."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in core.jaxprs_in_params(equation.params):
+            yield from equations(getattr(inner, "jaxpr", inner))
