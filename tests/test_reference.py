@@ -109,7 +109,7 @@ def check(reference: Reference) -> None:
 
     deployed = Program(repjax.fuse_params, variables).run(variables)
     # the same as those of `load`, which are traced once
-    shapes = traverse_util.unflatten_dict(template_of(model, True, x))
+    shapes = traverse_util.unflatten_dict(dict(template_of(model, True, x)))
     assert jax.tree.map(as_shape, deployed) == jax.tree.map(as_shape, shapes)
     native = Program(twin.apply, deployed, x)
     assert_equal(native.run(deployed, x), reference.output)
