@@ -25,11 +25,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 import repjax
 from experiments import timing
+from experiments.train.data.digits import digits
 from repjax import algebra
 from repjax.blocks import RepVGGBlock
 
@@ -90,16 +89,6 @@ class Network(nn.Module):
                 name = f"stage{stage}_block{number}"
                 x = RepVGGBlock(width, strides=strides, deployed=self.deployed, name=name)(x, train)
         return nn.Dense(10, name="head")(x.mean((-3, -2)))
-
-
-def digits(seed: int) -> tuple[Arrays, Arrays]:
-    """The handwritten digits of scikit-learn, 8x8, in [0, 1]: training and test images."""
-    images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16
-    x, x_test, y, y_test = train_test_split(
-        images, labels, test_size=0.2, random_state=seed, stratify=labels
-    )
-    return (x, y), (x_test, y_test)
 
 
 def batches(data: Arrays, config: Config) -> Iterator[Arrays]:
@@ -231,7 +220,8 @@ def main(config: Config) -> int:
     """Train, fuse, compare, time, draw; 1 if the network misses the required accuracy."""
     console, begin = Console(), time.perf_counter()
     environment = timing.environment()
-    data, (x_test, y_test) = digits(config.seed)
+    (x, y), (x_test, y_test) = digits(config.seed)
+    data, x_test = (x / 16, y), x_test / 16
     network = Network(config.widths, config.depth)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     last = TextColumn("loss {task.fields[loss]:.4f}")

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import flax
 import jax
@@ -93,8 +93,17 @@ def compile_program(name: str, options: str, fn: Callable[..., Any], *args: Any)
 _CONVOLUTION_CALLS = (" convolution(", "__cudnn$conv", "__onednn$convolution")
 
 
+class Runs(Protocol):
+    """What can be timed."""
+
+    @property
+    def run(self) -> Callable[[], Any]:
+        """One call, which waits for the result."""
+        ...
+
+
 def alternate(
-    programs: Sequence[Program], *, repeats: int, seconds: float
+    programs: Sequence[Runs], *, repeats: int, seconds: float
 ) -> list[np.ndarray[Any, Any]]:
     """Seconds per call of each program: round after round, so that noise meets all alike.
 

@@ -63,13 +63,14 @@ def parsed(name: str, words: Sequence[str]) -> Config:
     recipe, errors = RECIPES[name], io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
+            config: Config = tyro.cli(
                 tyro.conf.OmitArgPrefixes[Config],
                 prog=f"python -m experiments.train {name}",
                 description=f"Recipes: {', '.join(RECIPES)}.\n\n{recipe.__doc__}",
                 args=words,
                 default=recipe.CONFIG,
             )
+            return config
     except SystemExit as error:
         if error.code:
             _fail(f"{unboxed(errors.getvalue())} (--help lists all)", 2)

@@ -113,6 +113,7 @@ def test_the_square_of_the_fused_kernels() -> None:
     )
     assert float(steps.kernel_squares(one.tree)) == pytest.approx(wanted, rel=1e-6)
     plain, _, _ = make("plain")
+    names = ("stem", "stage1_block0")
     kernels = [plain.tree["params"][name]["conv"]["kernel"] for name in names]
     squares = sum(float((kernel**2).sum()) for kernel in kernels)
     assert float(steps.kernel_squares(plain.tree)) == pytest.approx(squares, rel=1e-6)
