@@ -148,7 +148,8 @@ def main(config: Config) -> int:
     """Train, fuse, compare, time, draw; 1 if the network misses the required accuracy."""
     console, begin = Console(), time.perf_counter()
     environment = timing.environment()
-    data, (x_test, y_test) = digits(config.seed)
+    (x, y), (x_test, y_test) = digits(config.seed)
+    data, x_test = (x / 16, y), x_test / 16
     network = Network(config.widths, config.depth)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     last = TextColumn("loss {task.fields[loss]:.4f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -126,7 +126,16 @@ def _what_it_says(compiled: jax.stages.Compiled) -> tuple[int, int]:
 _CONVOLUTION_CALLS = (" convolution(", "__cudnn$conv", "__onednn$convolution")
 
 
-def alternate(programs: Sequence[Program], *, repeats: int, seconds: float) -> list[Times]:
+class Runs(Protocol):
+    """What can be timed."""
+
+    @property
+    def run(self) -> Callable[[], Any]:
+        """One call, which waits for the result."""
+        ...
+
+
+def alternate(programs: Sequence[Runs], *, repeats: int, seconds: float) -> list[Times]:
     """Seconds per call of each program: round after round, so that noise meets all alike.
 
     Args:

@@ -70,6 +70,7 @@ def parsed(name: str, words: Sequence[str]) -> Config:
                 args=words,
                 default=recipe.CONFIG,
             )
+            return config
     except SystemExit as error:
         if error.code:
             _fail(f"{unboxed(errors.getvalue())} (--help lists all)", 2)

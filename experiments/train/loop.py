@@ -58,7 +58,7 @@ def run(config: Config, name: str = "run", console: Console | None = None) -> di
         config, task.form, steps.evaluated(state), task.splits, task.there, folder, console
     )
     if main:
-        figure = curves.draw({task.form.name: log.read(folder.metrics)})
+        figure = curves.draw({task.form.name: [log.read(folder.metrics)]})
         with replacing(folder.path / "curves.png", force=True) as path:
             figure.savefig(path, dpi=150, format="png")
         named = ", ".join(f"{key} {value}" for key, value in timing.environment().items())

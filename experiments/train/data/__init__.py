@@ -29,10 +29,9 @@ def load(config: Data, seed: int) -> Splits:
     if config.data == "folder":
         return _from_folder(config, seed)
     if config.data == "digits":
-        from experiments.train.data.digits import as_pixels, digits  # scikit-learn takes seconds
+        from experiments.train.data.digits import digits  # scikit-learn takes seconds
 
         (x, y), (x_test, y_test) = digits()
-        x, x_test = as_pixels(x), as_pixels(x_test)
         classes = tuple("0123456789")
     else:
         place = _folder(config)
