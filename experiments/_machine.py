@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import time
@@ -68,11 +69,12 @@ def _lines(path: str) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def peak(dtype: str, repeats: int = 5) -> tuple[float, float]:
     """FLOP/s of a large square matrix product, and bytes/s of a copy, on this device.
 
     The product is compiled with and without `repjax.compiler_options`; the faster one counts.
-    A copy reads and writes an array that no cache holds.
+    A copy reads and writes an array that no cache holds. Both are measured once in a process.
 
     Args:
         dtype: of the operands.

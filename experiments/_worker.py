@@ -69,8 +69,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        self._process.terminate()
-        self._process.wait()
+        with self._process:  # closes what is between them, and waits
+            self._process.terminate()
 
 
 def main(text: str) -> None:

@@ -111,10 +111,16 @@ def measure(
     workers, answers = [], []
     try:
         for contestant in config.contestants:
-            if takes_part(contestant, dtype, config):
-                console.log(f"{network}, batch {batch}, {dtype}: {contestant}")
-                workers.append(start(contestant))
-                answers.append(workers[-1].answer())
+            if not takes_part(contestant, dtype, config):
+                continue
+            console.log(f"{network}, batch {batch}, {dtype}: {contestant}")
+            worker = start(contestant)
+            try:
+                answers.append(worker.answer())
+                workers.append(worker)
+            except RuntimeError as error:  # a framework that is missing, or refuses
+                console.log(f"left out, {error}", style="red")
+                worker.close()
         times = turns(workers, config)
     finally:
         for worker in workers:
@@ -137,8 +143,8 @@ def measure(
                 "milliseconds": float(middle),
                 "quartiles": [float(low), float(high)],
                 "images_per_second": batch / float(middle) * 1e3,
-                "times_ours": _ratio(found, times, names, OURS),
-                "times_arguments": _ratio(found, times, names, "repjax, arguments"),
+                "times_ours": ratio(found, times, names, OURS),
+                "times_arguments": ratio(found, times, names, "repjax, arguments"),
                 "rounds": len(found),
                 "difference": float(np.abs(outputs - truth).max() / np.abs(truth).max()),
                 "compile_seconds": answer["compile_seconds"],
@@ -149,7 +155,7 @@ def measure(
     return rows, versions
 
 
-def _ratio(
+def ratio(
     found: np.ndarray[Any, Any], times: np.ndarray[Any, Any], names: Sequence[str], ours: str
 ) -> float | None:
     """How many times as long it takes as ours: the median over the rounds."""
@@ -221,4 +227,7 @@ def main(config: Config) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except RuntimeError as error:
+        raise SystemExit(f"{error}\n(the extra `peers` has what is needed)") from None
