@@ -51,8 +51,10 @@ class Program:
 
     def outputs(self) -> Any:
         """What the function returns, as NumPy arrays."""
-        if COMPILED:
-            return jax.jit(self._call)(self._arrays)
+        return jax.jit(self._call)(self._arrays) if COMPILED else self.in_numpy()
+
+    def in_numpy(self) -> Any:
+        """The same, never compiled."""
         with np.errstate(all="ignore"):
             found = evaluate(self.jaxpr, self._arrays)
         return jax.tree.unflatten(self._treedef, found)
@@ -66,6 +68,11 @@ class Program:
 def outputs(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns, without compiling it."""
     return Program(function, *arguments).outputs()
+
+
+def evaluated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, evaluated in this way; initializers are compiled in less time."""
+    return functools.partial(outputs, function)
 
 
 def evaluate(program: Any, values: Sequence[Any]) -> list[Any]:

@@ -121,6 +121,12 @@ def broadcast(equation: Any, x: Array) -> Array:
     return np.broadcast_to(x.reshape(thin), shape)
 
 
+def reshaped(equation: Any, x: Array) -> Array:
+    """`lax.reshape`: it may order the axes first."""
+    order = equation.params.get("dimensions")
+    return (x if order is None else x.transpose(order)).reshape(equation.outvars[0].aval.shape)
+
+
 def place(equation: Any, x: Array, starts: Sequence[Any], sizes: Sequence[int]) -> Any:
     """The part of `x` at a dynamic start, which is moved so that the part lies inside."""
     triples = zip(starts, sizes, x.shape, strict=True)
@@ -186,7 +192,7 @@ OPERATIONS: dict[str, Operation] = {
     "reduce_or": reduction(np.any),
     "cumsum": cumulative_sum,
     "broadcast_in_dim": broadcast,
-    "reshape": lambda e, x: x.reshape(e.outvars[0].aval.shape),
+    "reshape": reshaped,
     "squeeze": lambda e, x: x.reshape(e.outvars[0].aval.shape),
     "transpose": lambda e, x: x.transpose(e.params["permutation"]),
     "rev": lambda e, x: np.flip(x, e.params["dimensions"]),

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tests.evaluate import Program, evaluate
+from repjax.blocks import AveragePool, KxK, Norm, Pointwise, RepConv, Sequence
+from repjax.branches import Fixed, Online, Scale, Sum
+from tests.blocks.cases import random_variables
+from tests.evaluate import Program
 from tests.numpy_operations import OPERATIONS
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -20,7 +23,7 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-X, K = numbers(2, 5, 4, 3), numbers(3, 2, 3, 4, seed=1)
+X, K = numbers(2, 5, 4, 4), numbers(3, 2, 4, 3, seed=1)
 WHOLE = np.arange(24).reshape(2, 3, 4) - 7
 
 
@@ -57,7 +60,13 @@ PROGRAMS: dict[str, Any] = {
     ),
     "reversed sums": lambda x: lax.cumsum(x, 2, reverse=True),
     "moves": lambda x: (
-        *(x.transpose(2, 0, 1), x.reshape(6, 4), x[None].squeeze(0), x[::-1, :, 1:3:2]),
+        *(
+            x.transpose(2, 0, 1),
+            x.reshape(6, 4),
+            lax.reshape(x, (3, 8), (1, 2, 0)),
+            x[None].squeeze(0),
+            x[::-1, :, 1:3:2],
+        ),
         *jnp.split(x, [1, 3], 2),
         jnp.concatenate([x, x * 2], 1),
         jnp.broadcast_to(x[:, :1], (2, 2, 3, 4)[1:]),
@@ -95,8 +104,7 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
 
 def agrees(function: Any, *arrays: Any, tolerance: float = 1e-14) -> None:
     wanted = jax.tree.leaves(jax.jit(function)(*arrays))
-    with np.errstate(all="ignore"):
-        found = evaluate(jax.make_jaxpr(function)(*arrays), arrays)
+    found = jax.tree.leaves(Program(function, *arrays).in_numpy())
     for one, two in zip(found, wanted, strict=True):
         assert (one.shape, one.dtype) == (two.shape, two.dtype)
         one, two = np.asarray(one), np.asarray(two)
@@ -115,14 +123,15 @@ def test_programs(name: str) -> None:
 def test_convolutions_and_their_gradients(name: str) -> None:
     """The gradient for a kernel in groups is one in groups of examples."""
     options = CONVOLUTIONS[name]
-    thin = numbers(3, 2, 1, 6, seed=2)
+    thin, pairs = numbers(3, 2, 1, 8, seed=2), numbers(3, 2, 2, 6, seed=3)
 
-    def both(x: Any, k: Any, thin: Any) -> Any:
-        deep = conv(x, thin, feature_group_count=3, **options)
-        return conv(x, k, **options), deep
+    def all_groups(x: Any, *kernels: Any) -> Any:
+        groups = zip(kernels, (1, 4, 2), strict=True)
+        return [conv(x, kernel, feature_group_count=n, **options) for kernel, n in groups]
 
-    agrees(both, X, K, thin)
-    agrees(jax.grad(lambda *args: sum((y**3).sum() for y in both(*args)), (0, 1, 2)), X, K, thin)
+    arrays = (X, K, thin, pairs)
+    agrees(all_groups, *arrays)
+    agrees(jax.grad(lambda *a: sum((y**3).sum() for y in all_groups(*a)), (0, 1, 2, 3)), *arrays)
 
 
 def test_other_dimensions_and_layouts() -> None:
@@ -143,6 +152,21 @@ def test_pools() -> None:
             return lax.reduce_window(x, 0.0, lax.add, window, strides, padding, **options)
 
         agrees(pool, X)
+
+
+def test_training_a_block() -> None:
+    """Operations with options that the programs above do not have."""
+    chain = Sequence(Sum((Pointwise(), Fixed("eye", 1))), KxK(3), features=4)
+    branches = (Norm(Online(Sum((Scale(chain), KxK(3))))), Norm(AveragePool(3)))
+    block = RepConv(4, branches=branches, norm=None, groups=2, padding=((0, 2), (1, 1)))
+    variables = random_variables(block, X)
+
+    def loss(params: Any, x: Any) -> Any:
+        tree = {**variables, "params": params}
+        y, state = block.apply(tree, x, train=True, mutable=["batch_stats"])
+        return (y**3).sum(), state
+
+    agrees(jax.value_and_grad(loss, has_aux=True), variables["params"], X, tolerance=1e-12)
 
 
 def test_every_operation_is_tried() -> None:

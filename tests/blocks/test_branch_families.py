@@ -20,6 +20,7 @@ from repjax.blocks.orepa import (
     OREPARepVGGBlock,
 )
 from tests.blocks.cases import convolutions, described, largest, quick_jit, random_variables
+from tests.evaluate import evaluated
 
 # block, input channels, parameters of the official train and deploy form
 COUNTS: list[tuple[Any, int, int, int]] = [
@@ -78,7 +79,7 @@ def test_fuses_beyond_the_official_code(block: Any, inputs: int, x64: None) -> N
     x = np.random.default_rng(0).normal(size=(1, 15, 12, inputs))
     variables = random_variables(block, x)
     deployed = repjax.fuse_params(variables)
-    y, z = quick_jit(block.apply)(variables, x), quick_jit(block.deploy().apply)(deployed, x)
+    y, z = evaluated(block.apply)(variables, x), evaluated(block.deploy().apply)(deployed, x)
     assert y.shape == z.shape
     assert largest(y - z) <= 1e-12 * largest(y)
     assert "fixed" not in deployed
@@ -191,7 +192,7 @@ def test_edge_branches_see_the_bias_of_their_pointwise_convolution_at_the_border
     node["conv1x1_sobelx3x3"]["conv1x1"]["bias"] += 3.0
     node["conv1x1_sobelx3x3"]["scale"] += 1.0
     changed = {**variables, "params": {"conv": {name: node}}}
-    y = quick_jit(block.apply)(changed, jnp.zeros((1, 5, 5, 2)))
+    y = evaluated(block.apply)(changed, jnp.zeros((1, 5, 5, 2)))
     assert largest(y) <= 1e-6  # a constant image, border included, has no edges
 
 

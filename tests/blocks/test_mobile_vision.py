@@ -18,6 +18,7 @@ from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
 from repjax.blocks.repvit import NormLinears, RepVGGDW, RepViTBlock
 from tests.blocks.cases import largest, quick_jit, random_variables
+from tests.evaluate import evaluated
 
 BLOCKS: dict[str, Any] = {
     "mixer": RepMixer(),
@@ -61,8 +62,8 @@ def test_fuses_without_a_norm_left(x64: None, name: str) -> None:
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert list(deployed) == ["params"]
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
-    native = quick_jit(block.apply)(variables, x)
-    fused = quick_jit(block.deploy().apply)(deployed, x)
+    native = evaluated(block.apply)(variables, x)
+    fused = evaluated(block.deploy().apply)(deployed, x)
     assert largest(native - fused) <= 1e-12 * largest(native)
 
 

@@ -17,9 +17,9 @@ from tests.blocks.cases import (
     convolutions,
     described,
     largest,
-    quick_jit,
     random_tree,
 )
+from tests.evaluate import evaluated
 
 # Unit roundoffs, and the constant of the a-priori bound c * u * (|K| * |x| + |b|).
 ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
@@ -55,7 +55,7 @@ def computed(case: Case) -> Any:
         )
 
     exact = case.variables()
-    return jax.device_get(quick_jit(run)(exact, low_precision(exact), case.images()))
+    return jax.device_get(evaluated(run)(exact, low_precision(exact), case.images()))
 
 
 @every_case
@@ -88,7 +88,7 @@ def test_errors_are_on_average_those_of_the_native_form() -> None:
                 outputs[name] = block.apply(variables, data), block.deploy().apply(fused, data)
             return case.block().apply(exact, x), outputs
 
-        truth, low = jax.device_get(quick_jit(run)(exact, low_precision(exact), x))
+        truth, low = jax.device_get(evaluated(run)(exact, low_precision(exact), x))
         for name, outputs in low.items():
             relative = [(y.astype(np.float64) - truth) / largest(truth) for y in outputs]
             errors[name].append([(error**2).mean() for error in relative])
@@ -129,7 +129,7 @@ def test_unfused_network_computes_the_edited_function(case: Case) -> None:
             repjax.unfuse_params(edited, like)
         return
 
-    @quick_jit
+    @evaluated
     def run(edited: Any, like: Any, x: Any) -> Any:
         unfused = repjax.unfuse_params(edited, like)
         outputs = case.block().apply(unfused, x), case.block().deploy().apply(edited, x)

@@ -22,6 +22,7 @@ from tests.blocks.cases import (
     random_variables,
     same,
 )
+from tests.evaluate import evaluated
 
 
 def assert_fuses(block: UniRepLKNetBlock | DilatedReparamBlock, x: np.ndarray) -> None:
@@ -30,8 +31,8 @@ def assert_fuses(block: UniRepLKNetBlock | DilatedReparamBlock, x: np.ndarray) -
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
     assert "batch_stats" not in deployed
-    native = quick_jit(block.apply)(variables, x)
-    fused = quick_jit(block.deploy().apply)(deployed, x)
+    native = evaluated(block.apply)(variables, x)
+    fused = evaluated(block.deploy().apply)(deployed, x)
     assert native.shape == x.shape[:-1] + native.shape[-1:]
     assert largest(native - fused) <= 1e-12 * largest(native)
 
@@ -76,7 +77,7 @@ def test_training_takes_the_statistics_of_the_batch(x64: None) -> None:
     block = UniRepLKNetBlock(7, drop_path=0.5)
     x = data(16, 5, 5, 4)
     variables = random_variables(block, x)
-    run = quick_jit(lambda v, key: block.apply(v, x, True, rngs={"dropout": key}, mutable=True))
+    run = evaluated(lambda v, key: block.apply(v, x, True, rngs={"dropout": key}, mutable=True))
     (one, changed), (two, _) = (run(variables, jax.random.key(seed)) for seed in (0, 1))
     pairs = zip(*(jax.tree.leaves(t["batch_stats"]) for t in (variables, changed)), strict=True)
     assert all(bool((old != new).all()) for old, new in pairs)

@@ -30,6 +30,7 @@ from repjax.branches import (
     parse,
 )
 from tests.blocks.cases import convolutions, described, largest, quick_jit, random_variables
+from tests.evaluate import evaluated
 
 INPUTS = 4
 EDGES = ("sobelx", "sobely", "laplacian")
@@ -96,7 +97,7 @@ def test_fuses_and_unfuses(name: str, geometry: Any, size: tuple[int, int], x64:
     deployed = repjax.fuse_params(variables)
     wanted = jax.eval_shape(one.deploy().init, jax.random.key(0), x)
     assert described(deployed) == described(jax.tree.map(to_float64, wanted))
-    y, z = quick_jit(one.apply)(variables, x), quick_jit(one.deploy().apply)(deployed, x)
+    y, z = evaluated(one.apply)(variables, x), evaluated(one.deploy().apply)(deployed, x)
     assert y.shape == z.shape
     assert largest(y - z) <= 1e-12 * largest(y)
     assert convolutions(one.deploy().apply, deployed, x) == 1
@@ -228,7 +229,7 @@ def test_fixed_kernels_are_no_parameters_and_are_read_from_the_tree() -> None:
     assert names == {"kernel", "bias", "scale"}
     assert "fixed" not in repjax.fuse_params(variables)
     doubled = {**variables, "fixed": jax.tree.map(lambda mask: mask * 2, variables["fixed"])}
-    run = quick_jit(one.apply)
+    run = evaluated(one.apply)
     y, z = run(variables, x), run(doubled, x)
     assert largest(y - z) > 0.1
     np.testing.assert_allclose(
@@ -260,14 +261,14 @@ class TestOnline:
             return (y**3).sum(), state
 
         gradients = [
-            quick_jit(jax.value_and_grad(lambda p, m=m: loss(p, m), has_aux=True))(
+            evaluated(jax.value_and_grad(lambda p, m=m: loss(p, m), has_aux=True))(
                 variables["params"]
             )
             for m in (self.native, self.merged)
         ]
         for one, two in zip(*map(jax.tree.leaves, gradients), strict=True):
             assert largest(one - two) <= 1e-10 * largest(one)
-        y, z = (quick_jit(m.apply)(variables, x) for m in (self.native, self.merged))
+        y, z = (evaluated(m.apply)(variables, x) for m in (self.native, self.merged))
         assert largest(y - z) <= 1e-12 * largest(y)
 
     def test_convolves_the_data_once(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import repjax
 from repjax.models.ecbsr import CONFIGS, ECBSR, ECBSRConfig, pixel_shuffle
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.values import random_variables
 from tests.shapes import shapes_of
 
@@ -44,8 +44,8 @@ def test_fused_equals_native(colors: int, activation: str, x64: None) -> None:
     x = np.random.default_rng(0).normal(size=(5, 6, colors))
     shapes = shapes_of(model, x)
     variables = random_variables(jax.tree.map(as_float64, shapes))
-    y = quick_jit(model.apply)(variables, x)
-    z = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x)
+    y = evaluated(model.apply)(variables, x)
+    z = evaluated(model.deploy().apply)(repjax.fuse_params(variables), x)
     assert y.shape == (10, 12, colors)
     assert np.abs(y - z).max() <= 1e-12 * np.abs(y).max()
 
@@ -60,7 +60,7 @@ def test_blocks_learn_what_nearest_neighbors_lack() -> None:
     shapes = shapes_of(model, x)
     silent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     wanted = np.repeat(np.repeat(x, 3, axis=1), 3, axis=2)
-    np.testing.assert_array_equal(quick_jit(model.apply)(silent, x), wanted)
+    np.testing.assert_array_equal(evaluated(model.apply)(silent, x), wanted)
 
 
 def test_pixel_shuffle_place_by_place() -> None:

@@ -14,7 +14,7 @@ import pytest
 import repjax
 from repjax import models
 from repjax.models.bottlenecks import Row
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.counting import shape, traced
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
@@ -195,9 +195,9 @@ def test_features_unbatched_images_and_fusing(name: str) -> None:
     sizes = [y.shape[1:3] for y in features]
     assert sizes == [(math.ceil(64 / s), math.ceil(96 / s)) for s in STRIDES[name]]
 
-    logits = quick_jit(model.apply)(variables, x)
+    logits = evaluated(model.apply)(variables, x)
     assert logits.shape == (2, 5)
-    one = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x[0])
+    one = evaluated(model.deploy().apply)(repjax.fuse_params(variables), x[0])
     assert one.shape == (5,)
     np.testing.assert_allclose(one, logits[0], rtol=0, atol=2e-4 * np.abs(logits).max())
 

@@ -12,7 +12,7 @@ import pytest
 
 import repjax
 from repjax import models
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.counting import count, count_deployed
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
@@ -102,7 +102,7 @@ def test_features_and_unbatched_images() -> None:
     outputs = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     shapes = [(9, 12, 4), (5, 6, 6), (3, 3, 8), (2, 2, 8)]
     assert [y.shape for y in outputs] == [(2, *shape) for shape in shapes]
-    both = quick_jit(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
+    both = evaluated(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
     np.testing.assert_allclose(*both(variables, x), rtol=1e-4, atol=1e-4)
 
 
@@ -117,14 +117,14 @@ def test_norms_of_features_stay() -> None:
 def test_training_fuses_and_drops_paths() -> None:
     model, x = small(drop_path=0.5), images()
     variables = variables_of(model, x)
-    train = quick_jit(
+    train = evaluated(
         lambda v, key: model.apply(v, x, True, mutable=["batch_stats"], rngs={"dropout": key})
     )
     (one, updates), (two, _) = (train(variables, jax.random.key(seed)) for seed in (0, 1))
     assert bool((one != two).any())
     changed = {**variables, **updates}
 
-    @quick_jit
+    @evaluated
     def forms(changed: Any, x: Any) -> Any:
         fused = model.deploy().apply(repjax.fuse_params(changed), x)
         return model.apply(changed, x), fused
@@ -139,7 +139,7 @@ def test_the_last_norm_takes_the_statistics_of_the_map() -> None:
     variables = variables_of(model, x)
     train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
 
-    @quick_jit
+    @evaluated
     def run(variables: Any, x: Any) -> Any:
         return train(variables, x, method="features"), train(variables, x)
 

@@ -11,7 +11,7 @@ import pytest
 
 import repjax
 from repjax import models
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.counting import count, count_deployed
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
@@ -80,7 +80,7 @@ def test_features_unbatched_images_and_training() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 33, 35, 3)), jnp.float32)
     variables = random_variables(shapes_of(model, x))
 
-    @quick_jit
+    @evaluated
     def everything(variables: Any, x: jax.Array) -> Any:
         _, updates = model.apply(variables, x, train=True, mutable=["batch_stats"])
         return (

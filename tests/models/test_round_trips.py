@@ -12,7 +12,8 @@ import repjax
 from repjax import models
 from repjax.models.bottlenecks import Row
 from repjax.models.ecbsr import ECBSR, ECBSRConfig
-from tests.blocks.cases import described, largest, quick_jit
+from tests.blocks.cases import described, largest
+from tests.evaluate import evaluated
 from tests.models.values import random_variables
 from tests.shapes import shapes_of
 
@@ -71,7 +72,7 @@ def test_fuses_unfuses_and_fuses_again(family: str, x64: None) -> None:
     shapes = shapes_of(model, x)
     trained, like = (random_variables(shapes, seed) for seed in (0, 1))
 
-    @quick_jit
+    @evaluated
     def around(trained: Any, like: Any) -> Any:
         deployed = repjax.fuse_params(trained)
         back = repjax.unfuse_params(deployed, like)

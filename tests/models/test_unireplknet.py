@@ -14,7 +14,7 @@ from repjax import models
 from repjax.torch import StateDictError, load
 from repjax.torch.fit import flat
 from repjax.torch.names import names_of, oihw
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.counting import Counts, count, count_deployed, image, traced
 from tests.models.values import random_variables
 from tests.shapes import shapes_of
@@ -124,21 +124,21 @@ def test_features_and_unbatched_images() -> None:
     outputs = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     shapes = [(9, 12, 4), (5, 6, 8), (3, 3, 8), (2, 2, 8)]
     assert [y.shape for y in outputs] == [(2, *shape) for shape in shapes]
-    both = quick_jit(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
+    both = evaluated(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
     np.testing.assert_allclose(*both(variables, x), rtol=2e-5, atol=2e-5)
 
 
 def test_training_fuses_and_drops_paths() -> None:
     model, x = small(drop_path=0.5), images()
     variables = variables_of(model, x)
-    train = quick_jit(
+    train = evaluated(
         lambda v, key: model.apply(v, x, True, mutable=["batch_stats"], rngs={"dropout": key})
     )
     (one, updates), (two, _) = (train(variables, jax.random.key(seed)) for seed in (0, 1))
     assert bool((one != two).any())
     changed = {**variables, **updates}
 
-    @quick_jit
+    @evaluated
     def forms(changed: Any, x: Any) -> Any:
         fused = model.deploy().apply(repjax.fuse_params(changed), x)
         return model.apply(changed, x), fused
