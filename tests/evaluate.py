@@ -37,26 +37,34 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         leaves, treedef = jax.tree.flatten(arguments)
-        places = [n for n, leaf in enumerate(leaves) if hasattr(leaf, "dtype")]
+        self._places = [n for n, leaf in enumerate(leaves) if hasattr(leaf, "dtype")]
 
         def call(arrays: Sequence[Any]) -> Any:
             given = list(leaves)
-            for place, array in zip(places, arrays, strict=True):
+            for place, array in zip(self._places, arrays, strict=True):
                 given[place] = array
             return function(*jax.tree.unflatten(treedef, given))
 
-        self._call, self._arrays = call, [leaves[place] for place in places]
-        self.jaxpr, shapes = jax.make_jaxpr(call, return_shape=True)(self._arrays)
+        self._jitted, self._arguments = jax.jit(call), arguments
+        self.jaxpr, shapes = jax.make_jaxpr(call, return_shape=True)(self._arrays(arguments))
         self._treedef = jax.tree.structure(shapes)
 
-    def outputs(self) -> Any:
-        """What the function returns, as NumPy arrays."""
-        return jax.jit(self._call)(self._arrays) if COMPILED else self.in_numpy()
+    def _arrays(self, arguments: Any) -> list[Any]:
+        leaves = jax.tree.leaves(arguments)
+        return [leaves[place] for place in self._places]
 
-    def in_numpy(self) -> Any:
+    def outputs(self, *arguments: Any) -> Any:
+        """What the function returns, for the same arguments or for others of their shapes."""
+        return self.compiled(*arguments) if COMPILED else self.in_numpy(*arguments)
+
+    def compiled(self, *arguments: Any) -> Any:
+        """The same by XLA."""
+        return self._jitted(self._arrays(arguments or self._arguments))
+
+    def in_numpy(self, *arguments: Any) -> Any:
         """The same, never compiled."""
         with np.errstate(all="ignore"):
-            found = evaluate(self.jaxpr, self._arrays)
+            found = evaluate(self.jaxpr, self._arrays(arguments or self._arguments))
         return jax.tree.unflatten(self._treedef, found)
 
     @functools.cached_property
@@ -71,8 +79,13 @@ def outputs(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def evaluated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, evaluated in this way; initializers are compiled in less time."""
-    return functools.partial(outputs, function)
+    """The same function, evaluated in this way; where it draws random numbers it is compiled."""
+
+    def run(*arguments: Any) -> Any:
+        program = Program(function, *arguments)
+        return program.compiled() if program.names["random_bits"] else program.outputs()
+
+    return run
 
 
 def evaluate(program: Any, values: Sequence[Any]) -> list[Any]:

@@ -23,7 +23,7 @@ import repjax
 from repjax.torch import Loaded, convert, load, to_state_dict
 from repjax.torch.fit import template_of
 from tests import trajectories
-from tests.models.counting import equations
+from tests.evaluate import Program, outputs
 from tests.reference_builders import case_of
 
 SHIPPED = Path(__file__).parent / "reference"
@@ -69,20 +69,6 @@ def assert_equal(found: Any, wanted: np.ndarray) -> None:
     assert np.abs(np.asarray(found) - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
-class Program:
-    """A function traced once: what stands in it, and its values, compiled not for speed."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        traced = jax.jit(function).trace(*arguments)
-        options = {"xla_backend_optimization_level": 0}
-        self.run = traced.lower().compile(compiler_options=options)
-        self._names = [equation.primitive.name for equation in equations(traced.jaxpr.jaxpr)]
-
-    def count(self, name: str) -> int:
-        """How often a primitive stands in the program, calls inlined."""
-        return self._names.count(name)
-
-
 def norms(variables: Any) -> int:
     flat = traverse_util.flatten_dict(variables.get("batch_stats", {}))
     return sum(path[-1] == "mean" for path in flat)
@@ -105,32 +91,32 @@ def check(reference: Reference) -> None:
     model, twin = case.model, case.model.deploy()
     apply = jax.jit(model.apply)  # traced once for what follows
     variables = load(model, reference.state, naming=case.naming, inputs=x)
-    assert_equal(Program(apply, variables, x).run(variables, x), reference.output)
+    assert_equal(outputs(apply, variables, x), reference.output)
 
-    deployed = Program(repjax.fuse_params, variables).run(variables)
+    deployed = outputs(repjax.fuse_params, variables)
     # the same as those of `load`, which are traced once
     shapes = traverse_util.unflatten_dict(dict(template_of(model, True, x)))
     assert jax.tree.map(as_shape, deployed) == jax.tree.map(as_shape, shapes)
     native = Program(twin.apply, deployed, x)
-    assert_equal(native.run(deployed, x), reference.output)
-    assert native.count("conv_general_dilated") == case.convolutions
+    assert_equal(native.outputs(), reference.output)
+    assert native.names["conv_general_dilated"] == case.convolutions
     assert norms(deployed) == case.norms
 
     fused = repjax.fuse(apply, variables, x)
-    traced = Program(fused.apply, fused.params, x)
-    assert_equal(traced.run(fused.params, x), reference.output)
-    assert traced.count("conv_general_dilated") <= case.convolutions
+    merged = Program(fused.apply, fused.params, x)
+    assert_equal(merged.outputs(), reference.output)
+    assert merged.names["conv_general_dilated"] <= case.convolutions
     # layer norms have a square root too, and stay in both
-    assert traced.count("rsqrt") <= native.count("rsqrt")
+    assert merged.names["rsqrt"] <= native.names["rsqrt"]
 
     if meta.get("peer_fuse_wrong"):
         return
     if reference.deploy_output is not None:
-        assert_equal(native.run(deployed, x), reference.deploy_output)
+        assert_equal(native.outputs(), reference.deploy_output)
     if reference.deploy and case.loads_deploy:
         official = convert(model, reference.deploy, naming=case.naming, inputs=x)
         assert jax.tree.map(as_shape, official.variables) == jax.tree.map(as_shape, shapes)
-        assert_equal(native.run(official.variables, x), reference.output)
+        assert_equal(native.outputs(official.variables, x), reference.output)
         check_way_back(reference, model, official, x)
 
 

@@ -26,6 +26,7 @@ from repjax.blocks import (
     Scale,
     Sequence,
 )
+from tests.evaluate import evaluated
 
 INPUTS = 4
 SIZES = {1: [(11,), (10,)], 2: [(11, 10)], 3: [(9, 10, 9)]}
@@ -157,10 +158,7 @@ def all_pairs() -> list[Case]:
 TABLE = all_pairs()
 
 
-def quick_jit(function: Callable[..., Any]) -> Any:
-    """`jax.jit` without the optimizations that are most of its time."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(function, compiler_options=options)
+quick_jit = evaluated
 
 
 def coarse(values: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from repjax.blocks.orepa import (
     OREPAPointwiseBlock,
     OREPARepVGGBlock,
 )
-from tests.blocks.cases import convolutions, described, largest, quick_jit, random_variables
+from tests.blocks.cases import convolutions, described, largest, random_variables
 from tests.evaluate import evaluated
 
 # block, input channels, parameters of the official train and deploy form
@@ -101,7 +101,7 @@ def test_orepa_convolves_once_per_norm_in_training(block: Any, number: int) -> N
 
 def node_of(block: Any, inputs: int = 4) -> Any:
     """The parameters of a freshly initialized block, below its equation."""
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 6, 6, inputs)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 6, 6, inputs)))
     (node,) = variables["params"]["conv"].values()
     return node
 
@@ -150,7 +150,7 @@ def test_large_chains_have_odd_sizes(kernel_size: int) -> None:
 def test_a_single_start_is_the_kxk_branch_alone(x64: None) -> None:
     x = np.random.default_rng(0).normal(size=(1, 7, 8, 4))
     block = DiverseBranchBlock(4, single_init=True, param_dtype="float64")
-    variables = quick_jit(block.init)(jax.random.key(0), x)
+    variables = evaluated(block.init)(jax.random.key(0), x)
     (node,) = variables["params"]["conv"].values()
     fused = repjax.fuse_params(variables)["params"]["conv"]["kernel"]
     assert largest(fused - node["conv3x3"]["kernel"] / np.sqrt(1 + 1e-5)) <= 1e-12
@@ -166,7 +166,7 @@ def test_a_chain_that_keeps_channels_starts_as_its_second_kernel(x64: None) -> N
 def test_asymmetric_ones_add_up_to_a_skeleton(x64: None) -> None:
     x = jnp.ones((1, 5, 5, 1))
     block = ACBlock(1, epsilon=0.0, param_dtype="float64")
-    variables = quick_jit(block.init)(jax.random.key(0), x)
+    variables = evaluated(block.init)(jax.random.key(0), x)
     ones = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.ones_like(leaf) if path[-1].key == "kernel" else leaf, variables
     )
@@ -186,7 +186,7 @@ def test_asymmetric_norms_without_affine_fuse(x64: None) -> None:
 
 def test_edge_branches_see_the_bias_of_their_pointwise_convolution_at_the_border() -> None:
     block = ECB(2, activation=None)
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
     (name,) = variables["params"]["conv"]
     node = jax.tree.map(jnp.zeros_like, variables["params"]["conv"][name])
     node["conv1x1_sobelx3x3"]["conv1x1"]["bias"] += 3.0

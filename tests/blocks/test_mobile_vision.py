@@ -17,7 +17,7 @@ from repjax.blocks.ghostnetv3 import GhostBottleneckV3, GhostModuleV3
 from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
 from repjax.blocks.repvit import NormLinears, RepVGGDW, RepViTBlock
-from tests.blocks.cases import largest, quick_jit, random_variables
+from tests.blocks.cases import largest, random_variables
 from tests.evaluate import evaluated
 
 BLOCKS: dict[str, Any] = {
@@ -155,14 +155,14 @@ def test_a_head_whose_norm_has_a_zero_scale_cannot_be_unfused() -> None:
 
 def test_layer_scale_starts_where_it_is_published() -> None:
     block = RepMixer(layer_scale=1e-6)
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     (node,) = variables["params"]["conv"].values()
     np.testing.assert_array_equal(node["sum"]["scale"], np.full(4, 1e-6, np.float32))
 
 
 def test_channel_mixers_start_at_zero() -> None:
     block = RepViTBlock(4)
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     (node,) = variables["params"]["channel_mixer2"].values()
     np.testing.assert_array_equal(node["norm"]["scale"], np.zeros(4, np.float32))
 

@@ -14,7 +14,7 @@ import repjax
 from repjax.algebra import Conv
 from repjax.blocks import AveragePool, Identity, KxK, Norm, Pointwise, RepConv, Sequence
 from tests.algebra import reference
-from tests.blocks.cases import cast, largest, quick_jit, random_variables
+from tests.blocks.cases import cast, largest, random_variables
 from tests.evaluate import evaluated
 
 
@@ -119,7 +119,7 @@ def test_axis_name_averages_statistics_over_the_whole_batch(how: str) -> None:
         run = jax.shard_map(
             step, mesh=mesh, in_specs=(all_alike, data), out_specs=(data, all_alike)
         )
-        found, stats = quick_jit(run)(variables, x.reshape(8, 5, 6, 4))
+        found, stats = evaluated(run)(variables, x.reshape(8, 5, 6, 4))
     assert largest(found - wanted) <= 1e-4 * largest(wanted)
     assert jax.tree.all(
         jax.tree.map(lambda a, b: largest(a - b) <= 1e-4 * largest(b), stats, wanted_stats)
@@ -175,7 +175,7 @@ def test_any_number_of_batch_axes() -> None:
 
 def test_initialization_leaves_statistics_alone() -> None:
     x = 3 + np.random.default_rng(0).normal(size=(2, 5, 6, 4))
-    init = quick_jit(lambda x: RepConv(4, norm="sum").init(jax.random.key(0), x, train=True))
+    init = evaluated(lambda x: RepConv(4, norm="sum").init(jax.random.key(0), x, train=True))
     variables = init(x)
     [stats] = variables["batch_stats"].values()
     assert largest(stats["norm"]["mean"]) == 0

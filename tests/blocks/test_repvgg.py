@@ -12,7 +12,7 @@ import pytest
 
 import repjax
 from repjax.blocks import RepVGGBlock
-from tests.blocks.cases import described, largest, quick_jit, random_variables
+from tests.blocks.cases import described, largest, random_variables
 from tests.evaluate import evaluated
 
 
@@ -51,7 +51,7 @@ def test_native_equals_deployed(fields: Any, name: str | None) -> None:
 def test_training_by_hand_and_its_running_statistics() -> None:
     x = np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float32)
     block = RepVGGBlock(3, activation=None, momentum=0.9)
-    init = quick_jit(lambda x: block.init(jax.random.key(0), x))
+    init = evaluated(lambda x: block.init(jax.random.key(0), x))
     variables = init(x)
     run = evaluated(lambda v, x: block.apply(v, x, train=True, mutable=["batch_stats"]))
     y, updated = run(variables, x)

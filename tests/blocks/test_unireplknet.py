@@ -18,7 +18,6 @@ from tests.blocks.cases import (
     cast,
     identical,
     largest,
-    quick_jit,
     random_variables,
     same,
 )
@@ -62,7 +61,7 @@ def test_block_fuses(x64: None, size: int, layer_scale: float | None) -> None:
 
 def test_layer_scale_begins_at_its_value() -> None:
     x = jnp.ones((1, 4, 4, 4))
-    params = quick_jit(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
+    params = evaluated(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
     (node,) = params["pointwise2"].values()
     np.testing.assert_array_equal(node["scale"], np.full(4, 0.25))
     np.testing.assert_array_equal(node["identity"]["bias"], np.zeros(16))

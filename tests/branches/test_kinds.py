@@ -29,7 +29,7 @@ from repjax.branches import (
     equation,
     parse,
 )
-from tests.blocks.cases import convolutions, described, largest, quick_jit, random_variables
+from tests.blocks.cases import convolutions, described, largest, random_variables
 from tests.evaluate import evaluated
 
 INPUTS = 4
@@ -71,7 +71,7 @@ def block(name: str, **fields: Any) -> RepConv:
 
 
 def initialized(module: RepConv, x: Any) -> Any:
-    return quick_jit(module.init)(jax.random.key(0), x)
+    return evaluated(module.init)(jax.random.key(0), x)
 
 
 def images(*shape: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from flax import nnx
 
 import repjax
 from repjax.blocks import RepConv, ResidualConv
-from tests.blocks.cases import cast, largest, quick_jit, random_tree, random_variables, same
+from tests.blocks.cases import cast, largest, random_tree, random_variables, same
 from tests.evaluate import evaluated
 from tests.trees.networks import REPVGG
 
@@ -35,7 +35,7 @@ def test_frozen_dicts_come_out_as_dicts(variables: Any) -> None:
 def test_boxed_leaves_come_out_plain() -> None:
     init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, None, None, "model"))
     block = RepConv(4, kernel_init=init)
-    variables = quick_jit(lambda x: block.init(jax.random.key(0), x))(X)
+    variables = evaluated(lambda x: block.init(jax.random.key(0), x))(X)
     node = variables["params"][REPVGG]
     assert isinstance(node["conv3x3"]["kernel"], nn.Partitioned)
     fused = repjax.fuse_params(variables)

@@ -10,7 +10,7 @@ import pytest
 
 import repjax
 from repjax.blocks import AveragePool, KxK, Norm, Pointwise, RepConv, Scale, Sequence
-from tests.blocks.cases import described, largest, quick_jit, random_tree, random_variables, same
+from tests.blocks.cases import described, largest, random_tree, random_variables, same
 from tests.evaluate import evaluated
 from tests.trees.networks import IMAGES, Network
 
@@ -74,7 +74,7 @@ def test_abstract_leaves_are_pointed_to_eval_shape() -> None:
 def test_training_goes_on_through_the_fold() -> None:
     """Steps of gradient descent on native parameters, with the loss of the deployed form."""
     x = jnp.asarray(IMAGES, jnp.float32)
-    variables = quick_jit(Network().init)(jax.random.key(0), x)
+    variables = evaluated(Network().init)(jax.random.key(0), x)
 
     @evaluated
     def step(params: Any) -> Any:
