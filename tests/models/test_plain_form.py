@@ -12,7 +12,7 @@ import repjax
 from repjax import models
 from repjax.branches import Identity, Pointwise
 from repjax.models.repvgg import CONFIGS, RepVGG
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.values import random_variables
 
 SIZES: dict[str, Any] = {
@@ -54,17 +54,17 @@ def test_with_branches_it_computes_the_same_and_fuses(name: str, x64: None) -> N
     model = models.create(name, form="plain", param_dtype=jnp.float64, **NETWORKS[name])
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
     variables = random_variables(jax.eval_shape(model.init, jax.random.key(1), x))
-    expected = quick_jit(model.apply)(variables, x)
+    expected = evaluated(model.apply)(variables, x)
     wide = repjax.add_branches(variables, (Pointwise(), Identity(optional=True)), jax.random.key(2))
     assert any("y=" in path for path in of(wide["params"]))
-    found = quick_jit(lambda tree, x: model.apply(repjax.fuse_params(tree), x))(wide, x)
+    found = evaluated(lambda tree, x: model.apply(repjax.fuse_params(tree), x))(wide, x)
     assert float(jnp.abs(found - expected).max()) < 1e-12 * float(jnp.abs(expected).max())
     fused = repjax.fuse(model.apply, variables, x)
-    error = jnp.abs(quick_jit(fused.apply)(fused.params, x) - expected).max()
+    error = jnp.abs(evaluated(fused.apply)(fused.params, x) - expected).max()
     assert float(error) < 1e-12 * float(jnp.abs(expected).max())
     deployed = {"params": fused.params}
     assert of(deployed) == of(jax.eval_shape(model.deploy().init, jax.random.key(0), x))
-    error = jnp.abs(quick_jit(model.deploy().apply)(deployed, x) - expected).max()
+    error = jnp.abs(evaluated(model.deploy().apply)(deployed, x) - expected).max()
     assert float(error) < 1e-12 * float(jnp.abs(expected).max())
     with pytest.raises(ValueError, match=r"kernel without a bias.*repjax\.fuse"):
         model.deploy().apply(repjax.fuse_params(variables), x)

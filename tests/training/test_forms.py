@@ -21,7 +21,7 @@ from experiments.train.config import Config, Network, Optimizer
 from experiments.train.errors import RunError
 from experiments.train.recalibrate import recalibrated
 from repjax.torch import files
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.training.conftest import changed, largest_difference, leaves
 from tests.training.network import Theirs
 
@@ -72,7 +72,7 @@ def test_gradient_follows_online(x64: None) -> None:
     """Trajectories by Nesterov's momentum with weight decay are equal, kernels folded."""
     online, online_step, one = make("online", "param_dtype=float64")
     _, gradient_step, two = make("gradient", "param_dtype=float64")
-    online_step, gradient_step = quick_jit(online_step), quick_jit(gradient_step)
+    online_step, gradient_step = evaluated(online_step), evaluated(gradient_step)
     begin = two["tree"]["params"]["stem"]["conv"]["kernel"]
     for number in range(6):
         one, _ = online_step(one, *batch(number))
