@@ -20,7 +20,7 @@ POOL = 256
 KEPT = 1024
 """Elements compared of each output."""
 
-SLACK = 4.0
+SLACK = 2.0
 """How many times what is allowed between candidates: other machines sum in other orders."""
 
 

@@ -179,6 +179,25 @@ def test_constants_are_baked_in():
         found(variables, x)
 
 
+def test_the_tolerance_of_baked_constants_is_that_of_free_ones(tried):
+    """Only integers are left to move: what rounding does is seen on the constants."""
+    rng = np.random.default_rng(0)
+    shapes = {"words": (9, 6, 4), "kernel": (3, 1, 4), "mix": (4, 300)}
+    variables = {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+
+    def net(variables, tokens):
+        y = jax.lax.conv_general_dilated(
+            *(variables["words"][tokens], variables["kernel"], (1,), "SAME"),
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            feature_group_count=4,
+        )
+        return (jnp.sin(y) @ variables["mix"]).sum(-1)
+
+    tried(SHIFTED, seconds=[2.0, 1.0])
+    found = repjax.compile(net, variables, jnp.arange(9), constants=True)
+    assert verdicts(found) == {"plain": "slower", "shifted": "chosen"}
+
+
 def test_a_training_step():
     variables, x = drawn()
 
