@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,67 @@ def write(
     environment: Mapping[str, str],
     rows: Sequence[Row],
     columns: Sequence[Column],
-    figure: Figure,
+    figure: Callable[[Sequence[Row]], Figure],
+    *,
+    keep: Sequence[str] = (),
 ) -> list[Path]:
     """Write ``name.json``, ``name.md`` and ``name.png``; what was there is replaced.
 
+    Args:
+        folder: is made if it is missing.
+        name: of the files.
+        environment: what the rows were measured on.
+        rows: of this run; each is given the command of the run.
+        columns: of the table.
+        figure: draws all rows.
+        keep: keys that tell rows apart; with them, rows of the file that was there are kept,
+            but for those that were measured anew.
+
     Returns:
         The paths.
+
+    Raises:
+        SystemExit: rows that would be kept were measured on something else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    report = {"command": command(), "environment": dict(environment), "rows": list(rows)}
-    facts = "".join(f"* {key}: {value}\n" for key, value in environment.items())
-    page = f"`{command()}`\n\n{facts}\n{markdown(rows, columns)}"
     paths = [folder / f"{name}.{ending}" for ending in ("json", "md", "png")]
+    every = [{**row, "command": command()} for row in rows]
+    if keep and paths[0].exists():
+        every = _with_older(json.loads(paths[0].read_text()), environment, every, keep)
+    commands = list(dict.fromkeys(row["command"] for row in every))
+    numbered = [{**row, "number": commands.index(row["command"]) + 1} for row in every]
+    page = markdown(numbered, [*columns, ("command", "number", "d")])
+    page += "\n" + "".join(f"{place}. `{one}`\n" for place, one in enumerate(commands, 1))
+    page += "\n" + "".join(f"* {key}: {value}\n" for key, value in environment.items())
+    folder.mkdir(parents=True, exist_ok=True)
+    report = {"environment": dict(environment), "rows": every}
     with replacing(paths[0], force=True) as path:
         path.write_text(json.dumps(report, indent=1) + "\n")
     with replacing(paths[1], force=True) as path:
         path.write_text(page)
     with replacing(paths[2], force=True) as path:
-        figure.savefig(path, format="png", dpi=120)
+        figure(every).savefig(path, format="png", dpi=100)
     return paths
+
+
+def _with_older(
+    older: Mapping[str, Any],
+    environment: Mapping[str, str],
+    rows: list[dict[str, Any]],
+    keep: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The rows of an older file that were not measured anew, and these."""
+    for fact in ("cpu", "device", "python", "jax", "jaxlib"):
+        if older["environment"].get(fact) != environment.get(fact):
+            raise SystemExit(
+                f"rows measured with {fact} {older['environment'].get(fact)} are there, these "
+                f"have {environment.get(fact)}: choose another --name"
+            )
+
+    def identity(row: Row) -> tuple[Any, ...]:
+        return tuple(row.get(key) for key in keep)
+
+    new = {identity(row) for row in rows}
+    return [*(row for row in older["rows"] if identity(row) not in new), *rows]
 
 
 def command() -> str:

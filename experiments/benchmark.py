@@ -11,12 +11,15 @@ ratios between them hold on a noisy machine too.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments import _programs, _tables, timing
@@ -56,6 +59,8 @@ class Config:
     """Folder for the results."""
     name: str = "benchmark"
     """Of the results: name.json, name.md, name.png."""
+    add: bool = False
+    """Keep the rows of an earlier run with this name, and replace those measured anew."""
 
 
 def programs(one: Network, task: Task, config: Config) -> list[tuple[Form, timing.Program]]:
@@ -171,12 +176,32 @@ COLUMNS: tuple[_tables.Column, ...] = (
     ("difference", "difference", ".0e"),
 )
 
+KEYS = ("model", "task", "dtype", "size", "batch", "form", "options")
+"""What tells rows apart."""
+
 LEGEND = """native / this: the time of the native form under plain jax.jit, in times of this one's.
 this / plain: in training, its time in times of the plain network's under the same options.
 convs, GFLOP, MB: of the program as written (two FLOP for each multiply-accumulate; what
 convolutions and products read and write). calls: convolutions that the compiler left as calls.
 MB temporary: for intermediate results. Peaks: a matrix product, a copy. difference: of the
 outputs from the native form's, of the largest one; in training of the loss."""
+
+
+def draw(rows: Sequence[dict[str, Any]], *, title: str) -> Figure:
+    """Bars: a panel for each network, task, type and size, a group for each batch size."""
+    panel = "{model}\n{task}, {dtype}, {size}"
+    return _tables.bars(
+        [
+            {**row, "bar": f"{row['form']}, {row['options']}", "panel": panel.format(**row)}
+            for row in rows
+        ],
+        panel="panel",
+        group="batch",
+        bar="bar",
+        value="milliseconds",
+        title=title,
+        unit="ms per call (median, quartiles) by batch",
+    )
 
 
 def main(config: Config) -> list[dict[str, Any]]:
@@ -196,22 +221,15 @@ def main(config: Config) -> list[dict[str, Any]]:
                         print(_tables.markdown(found, COLUMNS), flush=True)
                         rows += found
                         jax.clear_caches()  # type: ignore[no-untyped-call]
-    groups = [
-        {**row, "bar": f"{row['form']}, {row['options']}", "group": f"{row['batch']}"}
-        for row in rows
-    ]
-    for row in groups:
-        row["panel"] = f"{row['model']}\n{row['task']}, {row['dtype']}, {row['size']}"
-    figure = _tables.bars(
-        groups,
-        panel="panel",
-        group="group",
-        bar="bar",
-        value="milliseconds",
-        title=environment["cpu" if jax.default_backend() == "cpu" else "device"],
-        unit="ms per call (median, quartiles) by batch",
+    paths = _tables.write(
+        config.output,
+        config.name,
+        environment,
+        rows,
+        COLUMNS,
+        functools.partial(draw, title=environment["cpu"]),
+        keep=KEYS if config.add else (),
     )
-    paths = _tables.write(config.output, config.name, environment, rows, COLUMNS, figure)
     print("\n".join(f"{key}: {value}" for key, value in environment.items()))
     print(LEGEND)
     print(f"written: {', '.join(map(str, paths))}")

@@ -8,6 +8,7 @@ Every network is in a process of its own on each side, so that first calls are c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -133,8 +134,8 @@ def main(config: Config) -> list[dict[str, Any]]:
         console.log(network)
         rows += measure(network, config)
     print(_tables.markdown(rows, COLUMNS))
-    figure = _tables.bars(
-        [{**row, "panel": "later calls"} for row in rows],
+    draw = functools.partial(
+        _tables.bars,
         panel="panel",
         group="network",
         bar="function",
@@ -142,7 +143,8 @@ def main(config: Config) -> list[dict[str, Any]]:
         title=environment["cpu"],
         unit="ms per call (median, quartiles)",
     )
-    paths = _tables.write(config.output, config.name, environment, rows, COLUMNS, figure)
+    rows = [{**row, "panel": "later calls"} for row in rows]
+    paths = _tables.write(config.output, config.name, environment, rows, COLUMNS, draw)
     print(f"written: {', '.join(map(str, paths))}")
     return rows
 

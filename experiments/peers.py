@@ -9,6 +9,7 @@ They take turns, call by call, and wait for each other.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments import _tables
@@ -63,6 +65,8 @@ class Config:
     """Folder for the results."""
     name: str = "peers"
     """Of the results: name.json, name.md, name.png."""
+    add: bool = False
+    """Keep the rows of an earlier run with this name, and replace those measured anew."""
 
 
 def turns(workers: Sequence[Worker], config: Config) -> np.ndarray[Any, Any]:
@@ -108,13 +112,13 @@ def measure(
     preparing = start(PREPARE)
     preparing.answer()
     preparing.close()
+    wanted = [one for one in config.contestants if takes_part(one, dtype, config)]
+    peers = {one: start(one) for one in wanted if "jax" not in one}  # they compile side by side
     workers, answers = [], []
     try:
-        for contestant in config.contestants:
-            if not takes_part(contestant, dtype, config):
-                continue
+        for contestant in sorted(wanted, key=lambda one: "jax" in one):  # these measure, alone
             console.log(f"{network}, batch {batch}, {dtype}: {contestant}")
-            worker = start(contestant)
+            worker = peers.get(contestant) or start(contestant)
             try:
                 answers.append(worker.answer())
                 workers.append(worker)
@@ -123,12 +127,13 @@ def measure(
                 worker.close()
         times = turns(workers, config)
     finally:
-        for worker in workers:
+        for worker in {*workers, *peers.values()}:
             worker.close()
     names = [worker.entry.contestant for worker in workers]
     truth = np.asarray(answers[names.index(TORCH) if TORCH in names else 0]["outputs"])
     rows = []
-    for name, answer, found in zip(names, answers, times, strict=True):
+    order = [names.index(one) for one in wanted if one in names]
+    for name, answer, found in ((names[one], answers[one], times[one]) for one in order):
         low, middle, high = np.percentile(found * 1e3, [25, 50, 75])
         outputs = np.asarray(answer["outputs"])
         rows.append(
@@ -142,6 +147,7 @@ def measure(
                 "contestant": name,
                 "milliseconds": float(middle),
                 "quartiles": [float(low), float(high)],
+                "spread": f"{low:.2f} to {high:.2f}",
                 "images_per_second": batch / float(middle) * 1e3,
                 "times_ours": ratio(found, times, names, OURS),
                 "times_arguments": ratio(found, times, names, "repjax, arguments"),
@@ -173,6 +179,22 @@ def geometric_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.exp(np.mean(np.log(values)))) for name, values in found.items()}
 
 
+def draw(rows: Sequence[dict[str, Any]], *, title: str) -> Figure:
+    """Bars: a panel for each network, a group for each batch size and type."""
+    return _tables.bars(
+        [{**row, "group": f"{row['task']}\n{row['dtype']}\n{row['batch']}"} for row in rows],
+        panel="network",
+        group="group",
+        bar="contestant",
+        value="milliseconds",
+        title=title,
+        unit="ms per call (median, quartiles) by batch",
+    )
+
+
+KEYS = ("network", "size", "batch", "dtype", "task", "form", "contestant")
+"""What tells rows apart."""
+
 COLUMNS: tuple[_tables.Column, ...] = (
     ("network", "network", ""),
     ("batch", "batch", "d"),
@@ -201,26 +223,20 @@ def main(config: Config) -> list[dict[str, Any]]:
             for batch in config.batches:
                 found, versions = measure(network, batch, dtype, config, console)
                 environment |= versions
-                low_high = [row["quartiles"] for row in found]
-                rows += [
-                    {**row, "spread": f"{low:.2f} to {high:.2f}"}
-                    for row, (low, high) in zip(found, low_high, strict=True)
-                ]
+                rows += found
                 print(_tables.markdown(found, COLUMNS), flush=True)
     environment["threads"] = str(config.threads)
-    for name, mean in geometric_means(rows).items():
-        environment[f"geometric mean, {name} over ours"] = f"{mean:.3f}"
-    bars = [{**row, "group": f"{row['dtype']}\nbatch {row['batch']}"} for row in rows]
-    figure = _tables.bars(
-        bars,
-        panel="network",
-        group="group",
-        bar="contestant",
-        value="milliseconds",
-        title=f"{environment['cpu']}, {config.task}, {config.form}",
-        unit="ms per call (median, quartiles)",
+    paths = _tables.write(
+        config.output,
+        config.name,
+        environment,
+        rows,
+        COLUMNS,
+        functools.partial(draw, title=environment["cpu"]),
+        keep=KEYS if config.add else (),
     )
-    paths = _tables.write(config.output, config.name, environment, rows, COLUMNS, figure)
+    means = geometric_means(rows)
+    print(f"times ours, geometric means: {', '.join(f'{k} {v:.3f}' for k, v in means.items())}")
     print("\n".join(f"{key}: {value}" for key, value in environment.items()))
     print(f"written: {', '.join(map(str, paths))}")
     return rows

@@ -182,3 +182,24 @@ def test_peers_agree(tmp_path: Path):
 def test_options_by_name():
     assert timing.option_names()[0] == timing.DEFAULT
     assert PREPARE not in peers.Config().contestants
+
+
+def test_rows_of_an_earlier_run_are_kept_and_those_measured_anew_replaced(tmp_path: Path):
+    def write(environment, *rows):
+        _tables.write(
+            tmp_path,
+            "some",
+            environment,
+            rows,
+            (("batch", "batch", "d"), ("ms", "ms", ".0f")),
+            lambda rows: _tables.Figure(),
+            keep=("batch",),
+        )
+        return json.loads((tmp_path / "some.json").read_text())["rows"]
+
+    write({"jax": "1"}, {"batch": 1, "ms": 3.0}, {"batch": 2, "ms": 5.0})
+    rows = write({"jax": "1"}, {"batch": 2, "ms": 4.0})
+    assert [(row["batch"], row["ms"]) for row in rows] == [(1, 3.0), (2, 4.0)]
+    assert "| 2 | 4 | 1 |" in (tmp_path / "some.md").read_text()
+    with pytest.raises(SystemExit, match="jax 1 are there"):
+        write({"jax": "2"}, {"batch": 2, "ms": 4.0})
