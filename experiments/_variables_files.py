@@ -84,7 +84,7 @@ def write(
     if model is None and (path.suffix in (".stablehlo", ".onnx") or state_dict):
         raise ValueError(f"{path}: this needs the network; name it by --model")
     if state_dict:
-        files.write(path, export.timm(model, deployed), force=force)
+        export.timm(path, model, deployed, force=force)  # type: ignore[arg-type]
         return "a state dict with timm's names"
     if path.suffix == ".stablehlo":
         export.stablehlo(path, model.apply, deployed, images, force=force)  # type: ignore[union-attr]

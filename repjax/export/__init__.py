@@ -8,5 +8,6 @@ from repjax._saved_compilation import load_compiled
 from repjax.export.network_file import load, safetensors
 from repjax.export.onnx_model import onnx
 from repjax.export.program import stablehlo
+from repjax.export.timm_state import timm
 
-__all__ = ["load", "load_compiled", "onnx", "safetensors", "stablehlo"]
+__all__ = ["load", "load_compiled", "onnx", "safetensors", "stablehlo", "timm"]

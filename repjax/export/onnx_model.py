@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,13 @@ def onnx(
 
     jax2onnx writes the model, ONNX Runtime's basic optimization then merges biases into the
     convolutions and takes out the transpositions between them, so that a fused network is one
-    `Conv` node for each of its convolutions; one transposition is left in front of the first
-    (none with `channels_first`), and one behind the last. It counts as written once ONNX
-    Runtime gave the outputs of `apply`, on the inputs and on a batch that is larger by one.
+    `Conv` node, and a `Relu`, for each of its convolutions; one transposition is left in front
+    of the first (none with `channels_first`), and one behind the last. It counts as written
+    once ONNX Runtime gave the outputs of `apply`, on the inputs and on a batch that is larger
+    by one.
+
+    The input is called `input`, or `input_0`, ... where there are several; so are the outputs,
+    in the order of the leaves of what `apply` returns.
 
     Args:
         path: path of the file, `.onnx`.
@@ -74,12 +79,22 @@ def onnx(
         for one in inputs
     ]
     moved = [n for n, one in enumerate(inputs) if channels_first and one.ndim == 4]
+    outputs = jax.tree.leaves(jax.eval_shape(run, *inputs))
     try:
-        proto = jax2onnx.to_onnx(run, specs, inputs_as_nchw=moved or None)
+        with warnings.catch_warnings():  # jax2onnx's own
+            warnings.simplefilter("ignore")
+            proto = jax2onnx.to_onnx(
+                lambda *args: _flat(run(*args)),
+                specs,
+                inputs_as_nchw=moved or None,
+                input_names=_numbered("input", len(inputs)),
+                output_names=_numbered("output", len(outputs)),
+            )
     except Exception as error:  # a converter of many operations fails in many ways
         raise ValueError(f"{path}: jax2onnx cannot convert it: {in_short(error)}") from error
     with replacing(path, force=force) as temporary:
         _simplify(runtime, proto.SerializeToString(), temporary)
+        _tidy(temporary)
         session = runtime.InferenceSession(
             temporary.read_bytes(), providers=["CPUExecutionProvider"]
         )
@@ -99,6 +114,41 @@ def _simplify(runtime: Any, model: bytes, path: Path) -> None:
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
     runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _tidy(path: Path) -> None:
+    """Write maxima with zero as `Relu`, which runtimes merge into convolutions; check the model."""
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(path)
+    zeros = {
+        constant.name
+        for constant in model.graph.initializer
+        if not constant.dims and not onnx.numpy_helper.to_array(constant).any()
+    }
+    for node in model.graph.node:
+        rest = [name for name in node.input if name not in zeros]
+        if node.op_type == "Max" and len(node.input) == 2 and len(rest) == 1:
+            node.op_type = "Relu"
+            del node.input[:]
+            node.input.extend(rest)
+    read = {name for node in model.graph.node for name in node.input}
+    for constant in [one for one in model.graph.initializer if one.name not in read]:
+        model.graph.initializer.remove(constant)
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _flat(tree: Any) -> Any:
+    leaves = jax.tree.leaves(tree)
+    return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+
+def _numbered(word: str, count: int) -> list[str]:
+    return [word] if count == 1 else [f"{word}_{number}" for number in range(count)]
 
 
 def _library(name: str) -> Any:

@@ -35,6 +35,10 @@ def test_one_convolution_each_and_no_transposition_between(
     graph = onnx.load(path).graph
     kinds = collections.Counter(node.op_type for node in graph.node)
     assert kinds["Conv"] == 5
+    assert kinds["Relu"] == 5
+    assert not {"Max", "Add", "Div"} & {kind for kind in kinds if kinds[kind] > 1}
+    assert [one.name for one in graph.input] == ["input"]
+    assert [one.name for one in graph.output] == ["output"]
     assert kinds["Transpose"] <= 2  # in front of the first and behind the last
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert all(len(node.input) == 3 for node in convolutions[:-1])  # with their biases
