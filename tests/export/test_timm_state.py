@@ -56,7 +56,7 @@ def test_timm_loads_it_strictly_and_agrees(tmp_path: Path, name: str) -> None:
 
     from experiments import _timm
 
-    ours = repjax.models.create(name.replace("ghostnet", "ghost"))
+    ours = repjax.models.create(name)
     theirs = _timm.create(name)
     _timm._settle(theirs, 64)
     state = {key: value.numpy() for key, value in theirs.state_dict().items()}
