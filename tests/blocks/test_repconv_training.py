@@ -87,7 +87,7 @@ def test_inference_after_training_is_the_deployed_convolution(second: Any) -> No
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 4))
     variables = random_variables(block, x)
     y, updated = trained(block, variables, x)
-    fused = repjax.fuse_params({**variables, **updated})
+    fused = evaluated(repjax.fuse_params)({**variables, **updated})
     deployed = evaluated(block.deploy().apply)(fused, x)
     assert largest(deployed - y) <= 1e-12 * largest(y)
 
@@ -169,7 +169,7 @@ def test_any_number_of_batch_axes() -> None:
     inference = evaluated(block.apply)(variables, x[0])
     alone = evaluated(block.apply)(variables, x[0, 1])
     assert largest(alone - inference[1]) <= 1e-5 * largest(inference)
-    deployed = evaluated(block.deploy().apply)(repjax.fuse_params(variables), x[0, 1])
+    deployed = evaluated(block.deploy().apply)(evaluated(repjax.fuse_params)(variables), x[0, 1])
     assert largest(deployed - alone) <= 1e-4 * largest(alone)
 
 
