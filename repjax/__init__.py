@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from repjax import algebra, blocks, branches
+from repjax._compile import compile
+from repjax._compiled import Compiled
 from repjax._compiler_options import compiler_options
 from repjax._shift_depthwise import shift_depthwise
 from repjax._verification import Verification
@@ -21,11 +23,13 @@ from repjax.trees import (
 )
 
 if TYPE_CHECKING:
-    from repjax import models, nnx, optim, torch
+    from repjax import export, models, nnx, optim, torch
+    from repjax.export.network_file import load
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Compiled",
     "Fused",
     "InternalWarning",
     "MalformedTreeError",
@@ -36,10 +40,13 @@ __all__ = [
     "algebra",
     "blocks",
     "branches",
+    "compile",
     "compiler_options",
     "count_operations",
+    "export",
     "fuse",
     "fuse_params",
+    "load",
     "models",
     "nnx",
     "optim",
@@ -53,11 +60,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`models`, `nnx`, `optim` and `torch`, imported at their first use.
+    """`export`, `load`, `models`, `nnx`, `optim` and `torch`, imported at their first use.
 
     Raises:
         AttributeError: any other name.
     """
-    if name in ("models", "nnx", "optim", "torch"):
+    if name in ("export", "models", "nnx", "optim", "torch"):
         return importlib.import_module(f"repjax.{name}")
+    if name == "load":
+        return importlib.import_module("repjax.export").load
     raise AttributeError(f"module 'repjax' has no attribute {name!r}")

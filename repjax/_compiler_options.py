@@ -58,6 +58,11 @@ def _found(platform: str) -> Options:
     return {}
 
 
+def expected_calls(platform: str) -> list[str]:
+    """The calls that programs hold where options have their effect."""
+    return [call for _, call in _CANDIDATES.get(platform, ())]
+
+
 def has_effect(options: Options, call: str, platform: str) -> bool:
     """Whether a small convolution, compiled with these options, holds this call."""
     try:

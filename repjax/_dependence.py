@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -95,6 +95,18 @@ def reached(program: Any) -> Reach:
     )
 
 
+def coarsest(kinds: Iterable[Any]) -> tuple[str, float]:
+    """Name and unit roundoff of the floating type among these that rounds most."""
+    floats = {np.dtype(kind) for kind in kinds if is_float_type(kind)}
+    found = {kind.name: float(jnp.finfo(kind).eps) / 2 for kind in floats}  # type: ignore[no-untyped-call]
+    return max((found or {"float64": 2.0**-53}).items(), key=lambda item: item[1])
+
+
+def is_float_type(value: Any) -> bool:
+    """Whether a value is a floating type."""
+    return isinstance(value, np.dtype | type) and jnp.issubdtype(value, jnp.floating)
+
+
 def comparable(value: Any) -> np.ndarray[Any, Any]:
     """An array that NumPy compares, PRNG keys by their data."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -103,5 +115,6 @@ def comparable(value: Any) -> np.ndarray[Any, Any]:
 
 
 def is_float(value: Any) -> bool:
+    """Whether a value is a floating number or an array of them."""
     kind = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
     return bool(jnp.issubdtype(kind, jnp.floating))

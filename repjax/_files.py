@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all."""
+"""Files: written whole or not at all, and one error for those that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+
+class FileError(ValueError):
+    """A file that is damaged or of another kind; the message names it and the cause."""
 
 
 @contextlib.contextmanager

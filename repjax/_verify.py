@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax import jaxprs
-from repjax._dependence import arrays_only, comparable, is_float, nudged, reached
+from repjax._dependence import (
+    arrays_only,
+    coarsest,
+    comparable,
+    is_float,
+    is_float_type,
+    nudged,
+    reached,
+)
 from repjax._verification import (
     FIGURES,
     MARGIN,
@@ -80,8 +88,8 @@ def verify(
     if problem is not None:
         return Verification(problem=problem)
     reaches = [reached(program) for program in programs_]
-    dtype, roundoff = _coarsest(kind for found in reaches for kind in found.types)
-    _, stored = _coarsest(
+    dtype, roundoff = coarsest(kind for found in reaches for kind in found.types)
+    _, stored = coarsest(
         arrays[number].dtype
         for (_, arrays, variables), found in zip(calls, reaches, strict=True)
         for number in found.inputs
@@ -163,7 +171,7 @@ def _bind64(equation: Any, operands: list[Any]) -> list[Any]:
     if equation.primitive.name == "reduce_precision":
         return operands
     params = {
-        name: np.dtype(np.float64) if _is_float_type(value) else value
+        name: np.dtype(np.float64) if is_float_type(value) else value
         for name, value in equation.params.items()
     }
     try:
@@ -187,17 +195,6 @@ def _float64(value: Any) -> Any:
 
 def _magnitude(value: Any) -> Any:
     return jnp.abs(value) if is_float(value) else value
-
-
-def _is_float_type(value: Any) -> bool:
-    return isinstance(value, np.dtype | type) and jnp.issubdtype(value, jnp.floating)
-
-
-def _coarsest(kinds: Iterable[Any]) -> tuple[str, float]:
-    """Name and unit roundoff of the floating type among these that rounds most."""
-    floats = {np.dtype(kind) for kind in kinds if _is_float_type(kind)}
-    found = {kind.name: float(jnp.finfo(kind).eps) / 2 for kind in floats}  # type: ignore[no-untyped-call]
-    return max((found or {"float64": 2.0**-53}).items(), key=lambda item: item[1])
 
 
 def _mismatch(one: Any, two: Any) -> str | None:

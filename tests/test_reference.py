@@ -20,7 +20,7 @@ import pytest
 from flax import traverse_util
 
 import repjax
-from repjax.torch import load
+from repjax.torch import Loaded, convert, load, to_state_dict
 from repjax.torch.fit import template_of
 from tests import trajectories
 from tests.evaluate import Program, outputs
@@ -95,7 +95,7 @@ def check(reference: Reference) -> None:
 
     deployed = outputs(repjax.fuse_params, variables)
     # the same as those of `load`, which are traced once
-    shapes = traverse_util.unflatten_dict(template_of(model, True, x))
+    shapes = traverse_util.unflatten_dict(dict(template_of(model, True, x)))
     assert jax.tree.map(as_shape, deployed) == jax.tree.map(as_shape, shapes)
     native = Program(twin.apply, deployed, x)
     assert_equal(native.outputs(), reference.output)
@@ -114,9 +114,21 @@ def check(reference: Reference) -> None:
     if reference.deploy_output is not None:
         assert_equal(native.outputs(), reference.deploy_output)
     if reference.deploy and case.loads_deploy:
-        official = load(model, reference.deploy, naming=case.naming, inputs=x)
-        assert jax.tree.map(as_shape, official) == jax.tree.map(as_shape, shapes)
-        assert_equal(native.outputs(official, x), reference.output)
+        official = convert(model, reference.deploy, naming=case.naming, inputs=x)
+        assert jax.tree.map(as_shape, official.variables) == jax.tree.map(as_shape, shapes)
+        assert_equal(native.outputs(official.variables, x), reference.output)
+        check_way_back(reference, model, official, x)
+
+
+def check_way_back(reference: Reference, model: Any, official: Loaded, x: Any) -> None:
+    """Deploy variables have the official names and shapes as a state dict, and come back."""
+    state = to_state_dict(model, official.variables, naming=official.naming, inputs=x)
+    official_shapes = {name: array.shape for name, array in reference.deploy.items()}
+    assert {name: array.shape for name, array in state.items()} == official_shapes
+    again = load(model.deploy(), state, naming=official.naming, inputs=x)
+    pairs = zip(jax.tree.leaves(again), jax.tree.leaves(official.variables), strict=True)
+    for found, wanted in pairs:
+        assert_equal(found, wanted)
 
 
 def as_shape(leaf: Any) -> tuple[Any, ...]:

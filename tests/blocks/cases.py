@@ -26,7 +26,6 @@ from repjax.blocks import (
     Scale,
     Sequence,
 )
-from tests.evaluate import evaluated
 
 INPUTS = 4
 SIZES = {1: [(11,), (10,)], 2: [(11, 10)], 3: [(9, 10, 9)]}
@@ -156,9 +155,6 @@ def all_pairs() -> list[Case]:
 
 
 TABLE = all_pairs()
-
-
-quick_jit = evaluated
 
 
 def coarse(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 
 import repjax
 from repjax import models
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from tests.evaluate import evaluated
 from tests.models.counting import shape, traced
 from tests.models.sampled import sampled

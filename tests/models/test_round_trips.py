@@ -10,7 +10,7 @@ import pytest
 
 import repjax
 from repjax import models
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from repjax.models.ecbsr import ECBSR, ECBSRConfig
 from tests.blocks.cases import described, largest
 from tests.evaluate import evaluated
