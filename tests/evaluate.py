@@ -17,9 +17,11 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from tests.numpy_operations import OPERATIONS
+from tests import numpy_operations, numpy_random
+from tests.numpy_random import KEY, of_keys, to_keys
 
 COMPILED = os.environ.get("REPJAX_COMPILED", "0") != "0"
+RULES = numpy_operations.OPERATIONS | numpy_random.OPERATIONS
 CALLS = {
     "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
     "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
@@ -65,6 +67,9 @@ class Program:
         """The same, never compiled."""
         with np.errstate(all="ignore"):
             found = evaluate(self.jaxpr, self._arrays(arguments or self._arguments))
+        found = [
+            to_keys(value) if getattr(value, "dtype", None) == KEY else value for value in found
+        ]
         return jax.tree.unflatten(self._treedef, found)
 
     @functools.cached_property
@@ -79,13 +84,8 @@ def outputs(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def evaluated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, evaluated in this way; where it draws random numbers it is compiled."""
-
-    def run(*arguments: Any) -> Any:
-        program = Program(function, *arguments)
-        return program.compiled() if program.names["random_bits"] else program.outputs()
-
-    return run
+    """The same function, evaluated in this way."""
+    return functools.partial(outputs, function)
 
 
 def evaluate(program: Any, values: Sequence[Any]) -> list[Any]:
@@ -116,20 +116,30 @@ def results_of(equation: Any, operands: list[Any]) -> list[Any]:
         body = next(equation.params[key] for key in BODIES if key in equation.params)
         closed = body if hasattr(body, "consts") else core.ClosedJaxpr(body, ())
         return evaluate(closed, operands)
-    if all(isinstance(value, np.ndarray) for value in operands) and primitive.name in OPERATIONS:
-        found = OPERATIONS[primitive.name](equation, *operands)
+    if primitive.name in RULES and all(isinstance(value, np.ndarray) for value in operands):
+        found = RULES[primitive.name](equation, *operands)
         if found is not None:
             found = found if primitive.multiple_results else [found]
-            return [np.asarray(v).astype(t, copy=False) for v, t in zip(found, types, strict=True)]
-    params = primitive.get_bind_params(equation.params)  # loops, scatters, random numbers
+            return [rounded(value, kind) for value, kind in zip(found, types, strict=True)]
+    operands = [
+        to_keys(value) if isinstance(value, np.ndarray) and value.dtype == KEY else value
+        for value in operands
+    ]
+    params = primitive.get_bind_params(equation.params)  # loops, scatters, rare operations
     found = primitive.bind(*operands, **params)
     return [plain(value) for value in (found if primitive.multiple_results else [found])]
 
 
+def rounded(value: Any, kind: Any) -> Any:
+    return np.asarray(value) if value.dtype == KEY else np.asarray(value).astype(kind, copy=False)
+
+
 def plain(value: Any) -> Any:
-    """A NumPy array, unless it holds random keys."""
-    keys = jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
-    return value if keys else np.asarray(value)
+    """A NumPy array, unless it holds random keys of a rare kind."""
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+        keys = of_keys(value)
+        return value if keys is None else keys
+    return np.asarray(value)
 
 
 def is_var(atom: Any) -> bool:

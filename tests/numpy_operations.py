@@ -162,6 +162,11 @@ def chosen(equation: Any, which: Array, *cases: Array) -> Array:
     return np.select([which == number for number in range(len(cases))], cases)
 
 
+def recast(equation: Any, x: Array) -> Array | None:
+    kind = np.dtype(equation.params["new_dtype"])
+    return x.view(kind) if kind.itemsize == x.itemsize else None
+
+
 def plain(function: Any) -> Operation:
     return lambda equation, *operands: function(*operands)
 
@@ -170,6 +175,8 @@ ELEMENTWISE = {
     "add": np.add, "add_any": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative,
     "max": np.maximum, "min": np.minimum, "abs": np.abs, "sign": np.sign, "square": np.square,
     "exp": np.exp, "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh,
+    "shift_left": np.left_shift, "xor": np.bitwise_xor,
+    "erf_inv": special.erfinv, "nextafter": np.nextafter, "stop_gradient": np.asarray,
     "sin": np.sin, "cos": np.cos, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "logistic": lambda x: 1 / (1 + np.exp(-x)), "pow": np.power, "floor": np.floor,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
@@ -182,6 +189,7 @@ OPERATIONS: dict[str, Operation] = {
     **{name: plain(function) for name, function in ELEMENTWISE.items()},
     "integer_pow": lambda e, x: x ** x.dtype.type(e.params["y"]),
     "select_n": chosen,
+    "bitcast_convert_type": recast,
     "conv_general_dilated": convolve,
     "dot_general": dot,
     "reduce_window_sum": pool,
@@ -206,9 +214,14 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+def logical_shift(equation: Any, x: Array, bits: Array) -> Array | None:
+    """Of numbers without sign; those with a sign NumPy shifts in another way."""
+    return x >> bits if x.dtype.kind == "u" else None
+
+
 def divide(equation: Any, x: Array, y: Array) -> Array | None:
     """Quotients of floats; integers are divided in another way than NumPy's."""
     return x / y if x.dtype.kind not in "iub" else None
 
 
-OPERATIONS["div"] = divide
+OPERATIONS |= {"div": divide, "shift_right_logical": logical_shift}

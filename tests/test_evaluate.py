@@ -13,8 +13,7 @@ from jax import lax
 from repjax.blocks import AveragePool, KxK, Norm, Pointwise, RepConv, Sequence
 from repjax.branches import Fixed, Online, Scale, Sum
 from tests.blocks.cases import random_variables
-from tests.evaluate import Program
-from tests.numpy_operations import OPERATIONS
+from tests.evaluate import RULES, Program
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -32,6 +31,8 @@ def conv(x: Any, k: Any, **options: Any) -> Any:
     return lax.conv_general_dilated(x, k, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
 
 
+KEY = jax.random.key(3)
+WORDS = (lax.shift_left, lax.shift_right_logical, lax.bitwise_xor)
 PROGRAMS: dict[str, Any] = {
     "arithmetic": lambda x: (-x + x * 2.0 - x / 3.0, abs(x), x**3, jnp.sign(x), x**2, x < 0.1),
     "functions": lambda x: [
@@ -49,6 +50,7 @@ PROGRAMS: dict[str, Any] = {
     "extremes": lambda x: (jnp.maximum(x, 0.1), jnp.minimum(x, 0), jnp.clip(x, -1, 1)),
     "choice": lambda x: lax.select_n(jnp.asarray(np.arange(24).reshape(2, 3, 4) % 3), x, -x, x + 1),
     "rare": lambda x: (lax.square(x), lax.erf(x), lax.clamp(-0.5, x, 0.5)),
+    "words": lambda x: [f(lax.bitcast_convert_type(x, "uint64"), np.uint64(7)) for f in WORDS],
     "powers": lambda x: (abs(x) ** 1.5, x**-2, jnp.log(abs(x)), jnp.floor(x)),
     "sums": lambda x: (
         x.sum(1),
@@ -90,7 +92,20 @@ PROGRAMS: dict[str, Any] = {
     "loops": lambda x: lax.scan(lambda c, row: (c + row, c.sum()), x[0], x),
     "whole numbers": lambda x: (WHOLE // 5 + 0 * x.astype(int), lax.div(jnp.asarray(WHOLE), 5)),
     "16 bits": lambda x: [f(x.astype("bfloat16")) for f in (jnp.tanh, lambda x: x.sum(-1))],
-    "a random key": lambda x: jax.random.uniform(jax.random.key(3), x.shape) + x,
+    "random numbers": lambda x: (
+        jax.random.normal(KEY, x.shape),
+        jax.random.uniform(jax.random.fold_in(KEY, 7), x.shape, minval=-1.0),
+        jax.random.bernoulli(jax.random.split(KEY, 3)[1], 0.3, x.shape),
+        jax.nn.initializers.lecun_normal()(KEY, (3, 4), "float32"),
+        jax.random.bits(KEY, (5,), "uint8"),
+        jax.random.uniform(jax.random.split(KEY, (2, 2))[1, 0], (3,), "bfloat16"),
+        jax.random.key_data(jax.random.split(KEY)),
+        jax.random.randint(KEY, (4,), 0, 9),
+    ),
+    "keys in rows": lambda x: jax.vmap(lambda key: jax.random.normal(key, (2,)))(
+        jax.random.split(KEY)
+    ),
+    "another kind of key": lambda x: jax.random.uniform(jax.random.key(3, impl="rbg"), x.shape) + x,
 }
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -103,15 +118,17 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
 
 
 def agrees(function: Any, *arrays: Any, tolerance: float = 1e-14) -> None:
+    """To a tolerance in float64, to rounding in other types."""
     wanted = jax.tree.leaves(jax.jit(function)(*arrays))
     found = jax.tree.leaves(Program(function, *arrays).in_numpy())
     for one, two in zip(found, wanted, strict=True):
         assert (one.shape, one.dtype) == (two.shape, two.dtype)
         one, two = np.asarray(one), np.asarray(two)
+        allowed = {"bfloat16": 1e-2, "float32": 1e-6}.get(str(two.dtype), tolerance)
         if one.dtype == jnp.bfloat16:
-            one, two, tolerance = one.astype(float), two.astype(float), 1e-2
+            one, two = one.astype(float), two.astype(float)
         scale = np.nanmax(np.abs(two), initial=1.0)
-        np.testing.assert_allclose(one, two, rtol=0, atol=tolerance * scale)
+        np.testing.assert_allclose(one, two, rtol=0, atol=allowed * scale)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -174,4 +191,4 @@ def test_every_operation_is_tried() -> None:
     for function in PROGRAMS.values():
         found |= set(Program(function, numbers(2, 3, 4)).names)
     here = {"conv_general_dilated", "reduce_window_sum", "add_any"}
-    assert set(OPERATIONS) - found - here <= {"copy", "copy_p", "squeeze"}
+    assert set(RULES) - found - here <= {"copy", "copy_p", "squeeze"}

@@ -78,7 +78,7 @@ GEOMETRIES: list[tuple[Any, int]] = [
 def test_fuses_beyond_the_official_code(block: Any, inputs: int, x64: None) -> None:
     x = np.random.default_rng(0).normal(size=(1, 15, 12, inputs))
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     y, z = evaluated(block.apply)(variables, x), evaluated(block.deploy().apply)(deployed, x)
     assert y.shape == z.shape
     assert largest(y - z) <= 1e-12 * largest(y)
@@ -179,8 +179,8 @@ def test_asymmetric_norms_without_affine_fuse(x64: None) -> None:
     block = ACBlock(4, affine=False)
     variables = random_variables(block, x)
     assert parameters(variables) == 4 * 4 * (9 + 3 + 3)
-    y = block.apply(variables, x)
-    z = block.deploy().apply(repjax.fuse_params(variables), x)
+    y = evaluated(block.apply)(variables, x)
+    z = evaluated(block.deploy().apply)(evaluated(repjax.fuse_params)(variables), x)
     assert largest(y - z) <= 1e-12 * largest(y)
 
 
@@ -198,7 +198,7 @@ def test_edge_branches_see_the_bias_of_their_pointwise_convolution_at_the_border
 
 def test_prelu_has_a_slope_per_channel() -> None:
     x = jnp.array([[-2.0, -2.0], [3.0, 0.0]])
-    y = PReLU().apply({"params": {"negative_slope": jnp.array([0.5, 0.1])}}, x)
+    y = evaluated(PReLU().apply)({"params": {"negative_slope": jnp.array([0.5, 0.1])}}, x)
     np.testing.assert_allclose(y, [[-1.0, -0.2], [3.0, 0.0]])
 
 

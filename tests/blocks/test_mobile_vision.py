@@ -58,7 +58,7 @@ def test_fuses_without_a_norm_left(x64: None, name: str) -> None:
     block = BLOCKS[name]
     x = np.random.default_rng(0).normal(size=(2, 9, 8, 4))
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert list(deployed) == ["params"]
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
@@ -105,7 +105,7 @@ def test_attention_attends_to_all_positions(x64: None) -> None:
             mixed[position, head] = weights @ value / weights.sum()
     wanted = tokens + mixed.reshape(6, 4) @ project["kernel"][0, 0] + project["bias"]
 
-    found = np.asarray(block.apply(variables, x)).reshape(6, 4)
+    found = np.asarray(evaluated(block.apply)(variables, x)).reshape(6, 4)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
 
 
@@ -131,16 +131,16 @@ def test_heads_are_two_while_training_and_their_mean_after(x64: None) -> None:
     variables = random_variables(head, x)
     (one, two), _ = head.apply(variables, x, train=True, mutable=["batch_stats"])
     assert one.shape == two.shape == (5, 3)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     assert jax.tree.map(jnp.shape, deployed) == {"params": {"kernel": (4, 3), "bias": (3,)}}
-    y = head.deploy().apply(deployed, x)
-    np.testing.assert_allclose(y, head.apply(variables, x), rtol=0, atol=1e-12)
+    y = evaluated(head.deploy().apply)(deployed, x)
+    np.testing.assert_allclose(y, evaluated(head.apply)(variables, x), rtol=0, atol=1e-12)
     single = NormLinears(3)
     alone = {
         collection: {name: {"head0": node["head1"]} for name, node in tree.items()}
         for collection, tree in variables.items()
     }
-    both = (head.apply(variables, x) * 2 - single.apply(alone, x)) - y
+    both = (evaluated(head.apply)(variables, x) * 2 - evaluated(single.apply)(alone, x)) - y
     assert largest(both) > 0.01  # the heads differ, so that a mean of one head twice would show
 
 

@@ -30,7 +30,7 @@ def test_fuses_without_a_norm_left(x64: None, name: str) -> None:
     block = BLOCKS[name]
     x = np.random.default_rng(0).normal(size=(2, 11, 9, 6))
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert list(deployed) == ["params"]
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
@@ -64,7 +64,7 @@ def test_kernels_meet_at_half_their_size(x64: None) -> None:
         )
         for kernel in (large, small)
     )
-    np.testing.assert_allclose(block.apply(variables, x), wanted, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(evaluated(block.apply)(variables, x), wanted, rtol=0, atol=1e-12)
 
 
 def test_the_smaller_kernel_must_be_the_second() -> None:

@@ -26,7 +26,7 @@ from tests.evaluate import evaluated
 
 def assert_fuses(block: UniRepLKNetBlock | DilatedReparamBlock, x: np.ndarray) -> None:
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
     assert "batch_stats" not in deployed
@@ -90,7 +90,7 @@ def test_response_norm_is_that_of_the_paper(x64: None) -> None:
     scale, bias = data(4), data(4) + 1
     norms = np.sqrt((x**2).sum(axis=(1, 2), keepdims=True))
     relative = norms / (norms.mean(axis=-1, keepdims=True) + 1e-6)
-    y = GlobalResponseNorm().apply({"params": {"scale": scale, "bias": bias}}, x)
+    y = evaluated(GlobalResponseNorm().apply)({"params": {"scale": scale, "bias": bias}}, x)
     np.testing.assert_allclose(y, (scale * relative + 1) * x + bias, rtol=1e-12)
 
 
@@ -108,9 +108,9 @@ def test_response_norm_in_other_dimensions(dims: int) -> None:
     x = jnp.asarray(data(2, *(3,) * dims, 4), jnp.bfloat16)
     layer = GlobalResponseNorm(dims=dims, param_dtype=jnp.bfloat16)
     params = {"params": {"scale": jnp.ones(4, jnp.bfloat16), "bias": jnp.zeros(4, jnp.bfloat16)}}
-    y = layer.apply(params, x)
+    y = evaluated(layer.apply)(params, x)
     assert y.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(y[0], layer.apply(params, x[0]))
+    np.testing.assert_array_equal(y[0], evaluated(layer.apply)(params, x[0]))
 
 
 def test_trees_of_before_there_was_a_shift_branch_are_read() -> None:

@@ -94,7 +94,7 @@ def test_fuses_and_unfuses(name: str, geometry: Any, size: tuple[int, int], x64:
         fields["strides"] = strides
     one, x = block(name, **fields), images(2, *size)
     variables = random_variables(one, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     wanted = jax.eval_shape(one.deploy().init, jax.random.key(0), x)
     assert described(deployed) == described(jax.tree.map(to_float64, wanted))
     y, z = evaluated(one.apply)(variables, x), evaluated(one.deploy().apply)(deployed, x)
@@ -161,7 +161,7 @@ def test_depthwise_reads_every_channel_by_itself(x64: None) -> None:
     variables = random_variables(one, x)
     (node,) = variables["params"].values()
     assert node["kernel"].shape == (3, 3, 1, 6)
-    y = one.apply(variables, x)
+    y = evaluated(one.apply)(variables, x)
     for channel in range(6):
         view = np.lib.stride_tricks.sliding_window_view(x[0, :, :, channel // 2], (3, 3))
         wanted = np.einsum("hwuv,uv->hw", view, node["kernel"][:, :, 0, channel])
@@ -233,7 +233,10 @@ def test_fixed_kernels_are_no_parameters_and_are_read_from_the_tree() -> None:
     y, z = run(variables, x), run(doubled, x)
     assert largest(y - z) > 0.1
     np.testing.assert_allclose(
-        z, one.deploy().apply(repjax.fuse_params(doubled), x), rtol=1e-4, atol=1e-5
+        z,
+        evaluated(one.deploy().apply)(evaluated(repjax.fuse_params)(doubled), x),
+        rtol=1e-4,
+        atol=1e-5,
     )
     with pytest.raises(repjax.MalformedTreeError, match=r"mask: missing"):
         repjax.fuse_params({"params": variables["params"]})

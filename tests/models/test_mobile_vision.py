@@ -197,7 +197,7 @@ def test_features_unbatched_images_and_fusing(name: str) -> None:
 
     logits = evaluated(model.apply)(variables, x)
     assert logits.shape == (2, 5)
-    one = evaluated(model.deploy().apply)(repjax.fuse_params(variables), x[0])
+    one = evaluated(model.deploy().apply)(evaluated(repjax.fuse_params)(variables), x[0])
     assert one.shape == (5,)
     np.testing.assert_allclose(one, logits[0], rtol=0, atol=2e-4 * np.abs(logits).max())
 
