@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from experiments.train.errors import RunError, one_line
+from experiments.train.errors import RunError, cause, one_line
+
+ROOM = 200_000
+"""Bytes that a checkpoint takes beside its arrays, with some to spare."""
 
 
 class Checkpoints:
@@ -24,7 +28,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax logs, it raises too
         best = BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
         policy = AnyPreservationPolicy([LatestN(1), best])
         options = ocp.CheckpointManagerOptions(
@@ -66,15 +70,17 @@ class Checkpoints:
             return
         metrics = None if accuracy is None else {"accuracy": accuracy}
         before = self.last
+        kept = "there is none before" if before is None else f"that of step {before} is kept"
+        where = f"{self.folder}: cannot save the checkpoint of step {step}; {kept}"
+        needed = ROOM + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:  # Orbax would fail in several threads
+            raise RunError(f"{where}: it needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
         try:
             self.manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
             self.manager.wait_until_finished()
         except Exception as error:  # of the file system, as Orbax and TensorStore word it
-            kept = "there is none before" if before is None else f"that of step {before} is kept"
-            raise RunError(
-                f"{self.folder}: cannot save the checkpoint of step {step}; {kept}: "
-                f"{one_line(error)}"
-            ) from error
+            raise RunError(f"{where}: {cause(error)}") from error
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of a step.

@@ -143,6 +143,7 @@ class Config:
             ("shift", self.data.shift, 0),
             ("log-every", self.run.log_every, 1),
             ("save-every", self.run.save_every, 0),
+            ("devices", 1 if self.run.devices is None else self.run.devices, 1),
             ("recalibrate", self.finish.recalibrate, 0),
             ("learning-rate", self.optimizer.learning_rate, 0),
             ("warmup", self.optimizer.warmup, 0),

@@ -84,7 +84,7 @@ class Devices:
         """Arrays that every process has alike, on every device."""
 
         def one(leaf: Any) -> jax.Array:
-            array = np.asarray(leaf)
+            array = np.array(leaf)  # memory of its own, which a step may take over
             return jax.make_array_from_callback(array.shape, self.copied, lambda at: array[at])
 
         return jax.tree.map(one, tree)

@@ -18,3 +18,16 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def cause(error: BaseException) -> str:
+    """The last clause of a message that nests others.
+
+    Args:
+        error: what was raised.
+
+    Example:
+        >>> cause(ValueError("cannot write: file 12: No space left on device"))
+        'No space left on device'
+    """
+    return " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__

@@ -86,6 +86,7 @@ def make(config: Network, module: nn.Module, images: jax.Array, seed: int) -> Fo
         RunError: the module does not take the images, or the branches do not fit it.
     """
     key = jax.random.key(seed)
+    added = branches(config.branches)
     try:
         tree = dict(jax.jit(module.init, compiler_options=_once())(key, images))
     except (ValueError, TypeError) as error:
@@ -106,7 +107,7 @@ def make(config: Network, module: nn.Module, images: jax.Array, seed: int) -> Fo
     if config.form == "plain":
         return Form("plain", module, tree)
     try:
-        wide = repjax.add_branches(tree, branches(config.branches), jax.random.fold_in(key, 1))
+        wide = repjax.add_branches(tree, added, jax.random.fold_in(key, 1))
     except (ValueError, TypeError) as error:
         raise RunError(f"--branches {config.branches}: {one_line(error)}") from error
     if config.form == "online":

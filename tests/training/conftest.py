@@ -112,7 +112,12 @@ def trained(task: Task, path: Path, *, resume: bool = False) -> Ended:
 @pytest.fixture(scope="session")
 def reference(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """The tiny run from beginning to end, undisturbed."""
-    return trained(make_task(config), tmp_path_factory.mktemp("run") / "reference")
+    task = make_task(config)
+    before = {path: leaf.copy() for path, leaf in leaves(task.form.tree).items()}
+    ended = trained(task, tmp_path_factory.mktemp("run") / "reference")
+    after = leaves(task.form.tree)
+    assert all(np.array_equal(leaf, after[path]) for path, leaf in before.items())
+    return ended
 
 
 def leaves(tree: Any) -> dict[str, np.ndarray[Any, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from repjax.branches import KxK, Pointwise, Sequence
+
 
 class Theirs(nn.Module):
     """Two convolutions with norms, a mean, a linear map."""
@@ -26,3 +28,4 @@ def theirs(classes: int) -> Theirs:
 
 
 number = 3
+product = (Sequence(Pointwise(), KxK(3), features=4),)

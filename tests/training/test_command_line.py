@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
+from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -88,18 +87,24 @@ def test_force_starts_over(tmp_path: Path, config: Config) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "notes"}
 
 
-def test_a_full_disk(reference: Ended, tmp_path: Path) -> None:
+def test_a_full_disk(reference: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = reference.state
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(3, state, 0.5)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))  # writes beyond fail, as on full
-    try:
-        with pytest.raises(RunError, match=r"step 6; that of step 3 is kept: ") as caught:
-            checkpoints.save(6, jax.tree.map(lambda leaf: leaf + 1, state), 0.6)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "\n" not in str(caught.value)
+    full = RunError, r"step 6; that of step 3 is kept: "
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
+        with pytest.raises(full[0], match=full[1] + r"it needs 0\.2 MB, 0\.0 MB are free"):
+            checkpoints.save(6, state, 0.6)
+    with monkeypatch.context() as patch:
+        words = "RESOURCE_EXHAUSTED: Failed to write 13113 bytes to file 12:\n No space left"
+
+        def fail(*_: object, **__: object) -> None:
+            raise ValueError(words)
+
+        patch.setattr(checkpoints.manager, "save", fail)
+        with pytest.raises(full[0], match=full[1] + "No space left$"):
+            checkpoints.save(6, state, 0.6)
     checkpoints.close()
     again = Checkpoints(tmp_path)
     assert (again.last, again.best) == (3, 3)
