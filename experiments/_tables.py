@@ -135,7 +135,7 @@ def bars(
     """
     panels = list(dict.fromkeys(row[panel] for row in rows))
     names = list(dict.fromkeys(row[bar] for row in rows))
-    figure = Figure(figsize=(max(4.2, 3.6 * len(panels)), 4.4), layout="constrained")
+    figure = Figure(figsize=(max(7.5, 3.6 * len(panels)), 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     width = 0.84 / len(names)
     for axis, which in zip(axes, panels, strict=True):
