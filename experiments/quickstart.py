@@ -10,30 +10,24 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 import repjax
 from experiments import timing
-from repjax import algebra
+from experiments._quickstart_figure import draw, kernels_of_a_block
+from experiments.digits import Arrays, batches, digits
 from repjax.blocks import RepVGGBlock
-
-Arrays = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,23 +86,6 @@ class Network(nn.Module):
         return nn.Dense(10, name="head")(x.mean((-3, -2)))
 
 
-def digits(seed: int) -> tuple[Arrays, Arrays]:
-    """The handwritten digits of scikit-learn, 8x8, in [0, 1]: training and test images."""
-    images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16
-    x, x_test, y, y_test = train_test_split(
-        images, labels, test_size=0.2, random_state=seed, stratify=labels
-    )
-    return (x, y), (x_test, y_test)
-
-
-def batches(data: Arrays, config: Config) -> Iterator[Arrays]:
-    """Shuffled batches, epoch after epoch."""
-    indices = grain.MapDataset.range(len(data[0])).seed(config.seed).shuffle()
-    for batch in indices.repeat(config.epochs).batch(config.batch_size, drop_remainder=True):
-        yield data[0][batch], data[1][batch]
-
-
 def train(network: Network, data: Arrays, config: Config, progress: Progress) -> Any:
     """Variables after training, `params` and `batch_stats`."""
     variables = jax.jit(network.init)(jax.random.key(config.seed), data[0][:1])
@@ -133,7 +110,8 @@ def train(network: Network, data: Arrays, config: Config, progress: Progress) ->
         return {"params": params, **updates}, opt_state, loss
 
     task = progress.add_task("training", total=steps, loss=float("nan"))
-    for x, y in batches(data, config):
+    shuffled = batches(data, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed)
+    for x, y in shuffled:
         variables, opt_state, loss = step(variables, opt_state, x, y)
         progress.update(task, advance=1, loss=float(loss))
     return variables
@@ -166,72 +144,12 @@ def measure(
     return rows
 
 
-def kernels_of_a_block(variables: Any, deployed: Any, name: str) -> dict[str, np.ndarray[Any, Any]]:
-    """What each branch of a block adds to one slice of the fused kernel, norms folded in."""
-    (equation,) = variables["params"][name]["conv"]
-    branch = repjax.branches.parse(equation)
-    arrays = variables["params"][name]["conv"][equation]
-    stats = variables["batch_stats"][name]["conv"][equation]
-    fused = deployed["params"][name]["conv"]["kernel"]
-    features = fused.shape[-1]
-    folded = {}
-    for label, one in branch.named().items():  # type: ignore[attr-defined]
-        leaves = {**arrays.get(label, {})}
-        leaves["norm"] = {**leaves["norm"], **stats[label]["norm"]}
-        conv = one.fold(leaves, features, 1, 2)
-        kernel = algebra.embed(algebra.regroup(conv, 1), 3, low=1).kernel
-        folded[label] = np.asarray(kernel)
-    largest = [np.abs(kernel).max((0, 1)).diagonal() for kernel in folded.values()]
-    channel = int(np.prod(largest, axis=0).argmax())  # one where every branch shows
-    slices = {label: kernel[:, :, channel, channel] for label, kernel in folded.items()}
-    return {**slices, "fused": np.asarray(fused)[:, :, channel, channel]}
-
-
-def draw(
-    kernels: dict[str, np.ndarray[Any, Any]], rows: list[dict[str, Any]], title: str
-) -> Figure:
-    """Branch kernels that add up to the fused one; below, the inference times."""
-    figure = Figure(figsize=(9, 5.6), layout="constrained")
-    grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.1))
-    above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    above.suptitle("one slice of a block's kernels, batch norm folded in", fontsize=10)
-    panels = above.subplots(1, len(kernels))
-    limit = max(float(np.abs(kernel).max()) for kernel in kernels.values())
-    signs = ["", *["+  "] * (len(kernels) - 2), "=  "]
-    names = {"identity": "input"}
-    for sign, panel, (label, kernel) in zip(signs, panels, kernels.items(), strict=True):
-        panel.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        for (row, column), value in np.ndenumerate(kernel):
-            color = "white" if abs(value) > 0.6 * limit else "black"
-            panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
-        panel.set_title(f"{sign}{names.get(label, label)}", fontsize=11)
-        panel.set_xticks([])
-        panel.set_yticks([])
-    bars = below.subplots()
-    options = list(dict.fromkeys(row["options"] for row in rows))
-    for offset, form in ((-0.2, "multi-branch"), (0.2, "fused")):
-        found = [row for row in rows if row["form"] == form]
-        places = np.arange(len(options)) + offset
-        heights = [row["milliseconds"] for row in found]
-        spread = [
-            [max(row["milliseconds"] - row["quartiles"][0], 0) for row in found],
-            [max(row["quartiles"][1] - row["milliseconds"], 0) for row in found],
-        ]
-        drawn = bars.barh(places, heights, 0.38, xerr=spread, label=form, capsize=3)
-        bars.bar_label(drawn, [f" {height:.2f} ms" for height in heights], padding=3)
-    bars.set_yticks(np.arange(len(options)), [f"compile options:\n{name}" for name in options])
-    bars.set_xlabel(f"inference, ms per call (median, quartiles)\n{title}", fontsize=9)
-    bars.margins(x=0.2)
-    bars.invert_yaxis()
-    bars.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
-
-
 def main(config: Config) -> int:
     """Train, fuse, compare, time, draw; 1 if the network misses the required accuracy."""
     console, begin = Console(), time.perf_counter()
     environment = timing.environment()
-    data, (x_test, y_test) = digits(config.seed)
+    (x, y), (x_test, y_test) = digits(config.seed)
+    data, x_test = (x / 16, y), x_test / 16
     network = Network(config.widths, config.depth)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     last = TextColumn("loss {task.fields[loss]:.4f}")

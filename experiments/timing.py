@@ -3,99 +3,139 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-import flax
 import jax
 import numpy as np
 
 import repjax
+from experiments._machine import describe
+from experiments._work import Work, work
 
-COMPILE_OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "default": {},
-    "no YNNPACK fusion": {
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID",
-    },
-}
-"""Compiler options by the name they have in tables; the second is for CPUs alone."""
+DEFAULT, BEST, CONSTANTS = "default", "best", "constants"
+"""Plain ``jax.jit``; `repjax.compile`; that with the variables baked in."""
+
+NO_YNNPACK = "no YNNPACK fusion"
+
+Times = np.ndarray[Any, Any]
+"""Seconds of each call, (calls,)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One compiled form, with what the compiler reports of it.
+    """One compiled form, with what is known of it.
 
     Args:
         name: of the form.
-        options: name of the compile options.
-        convolutions: in the traced program.
-        optimised_convolutions: convolution calls left by the compiler.
-        flops: as the compiler estimates them.
-        bytes_accessed: as the compiler estimates them.
+        options: how it was compiled: "default", "best", "constants", or a name of
+            `compile_options`.
+        work: of the program, as written.
+        convolution_calls: left by the compiler, of XLA's own or of a library.
         temporary_bytes: memory for intermediate results.
-        compile_seconds: time of the compilation.
-        run: one call, which waits for the result.
+        compile_seconds: time of the compilation, of all candidates where several were tried.
+        run: one call, which waits for the result and returns it.
+        note: what was chosen.
     """
 
     name: str
     options: str
-    convolutions: int
-    optimised_convolutions: int
-    flops: float
-    bytes_accessed: float
+    work: Work
+    convolution_calls: int
     temporary_bytes: int
     compile_seconds: float
     run: Callable[[], Any]
+    note: str = ""
 
 
 def environment() -> dict[str, str]:
     """Device and versions, to stand beside every figure."""
-    kind = jax.devices()[0].device_kind
-    cores = f", {os.cpu_count()} cores" if jax.default_backend() == "cpu" else ""
-    return {
-        "device": f"{jax.device_count()} x {kind}{cores}",
-        "jax": jax.__version__,
-        "jaxlib": version("jaxlib"),
-        "flax": flax.__version__,
-    }
+    return describe()
+
+
+def compile_options() -> dict[str, dict[str, Any]]:
+    """The compiler options that make sense on this device, by their name in tables."""
+    found: dict[str, dict[str, Any]] = {DEFAULT: {}}
+    if options := repjax.compiler_options():
+        found["compiler_options()"] = dict(options)
+    elif jax.default_backend() == "cpu":
+        ynnpack = "xla_cpu_experimental_ynn_fusion_type"
+        found[NO_YNNPACK] = {ynnpack: "LIBRARY_FUSION_TYPE_INVALID"}
+    return found
 
 
 def option_names() -> list[str]:
-    """The compile options that make sense on this device."""
-    return list(COMPILE_OPTIONS) if jax.default_backend() == "cpu" else ["default"]
+    """Their names."""
+    return list(compile_options())
 
 
-def compile_program(name: str, options: str, fn: Callable[..., Any], *args: Any) -> Program:
-    """Compile ``fn(*args)`` with named options, and read what the compiler says of it."""
-    lowered = jax.jit(fn).lower(*args)
+def compile_program(
+    name: str, options: str, fn: Callable[..., Any], *args: Any, budget: float = 60.0
+) -> Program:
+    """Compile ``fn(*args)``, and read what the compiler says of it.
+
+    Args:
+        name: of the form.
+        options: see `Program`.
+        fn: any JAX function.
+        *args: its arguments.
+        budget: seconds that `repjax.compile` may take.
+    """
     start = time.perf_counter()
-    compiled = lowered.compile(compiler_options=dict(COMPILE_OPTIONS[options]) or None)
+    if options in (BEST, CONSTANTS):
+        return _measured(name, options, fn, args, budget)
+    lowered = jax.jit(fn).lower(*args)
+    compiled = lowered.compile(compiler_options=compile_options()[options] or None)
     seconds = time.perf_counter() - start
-    cost: Any = compiled.cost_analysis() or {}
-    memory: Any = compiled.memory_analysis()
-    text = compiled.as_text() or ""
     return Program(
         name,
         options,
-        convolutions=repjax.count_operations(fn, *args)["conv_general_dilated"],
-        optimised_convolutions=sum(text.count(word) for word in _CONVOLUTION_CALLS),
-        flops=float(cost.get("flops", float("nan"))),
-        bytes_accessed=float(cost.get("bytes accessed", float("nan"))),
-        temporary_bytes=int(getattr(memory, "temp_size_in_bytes", 0)),
-        compile_seconds=seconds,
-        run=lambda: jax.block_until_ready(compiled(*args)),  # type: ignore[no-untyped-call]
+        work(fn, *args),
+        *_what_it_says(compiled),
+        seconds,
+        lambda: jax.block_until_ready(compiled(*args)),  # type: ignore[no-untyped-call]
     )
+
+
+def _measured(
+    name: str, options: str, fn: Callable[..., Any], args: tuple[Any, ...], budget: float
+) -> Program:
+    found = repjax.compile(fn, *args, constants=options == CONSTANTS, time_budget=budget)
+    rest = args[1:] if options == CONSTANTS else args
+    seconds = sum(trial.compile_seconds or 0.0 for trial in found.trials)
+    return Program(
+        name,
+        options,
+        work(fn, *args),
+        *_what_it_says(found.program),
+        seconds,
+        lambda: jax.block_until_ready(found(*rest)),  # type: ignore[no-untyped-call]
+        found.chosen.name,
+    )
+
+
+def _what_it_says(compiled: jax.stages.Compiled) -> tuple[int, int]:
+    """Convolution calls in a compiled program, and bytes for intermediate results."""
+    text = compiled.as_text() or ""
+    memory: Any = compiled.memory_analysis()
+    calls = sum(text.count(word) for word in _CONVOLUTION_CALLS)
+    return calls, int(getattr(memory, "temp_size_in_bytes", 0))
 
 
 _CONVOLUTION_CALLS = (" convolution(", "__cudnn$conv", "__onednn$convolution")
 
 
-def alternate(
-    programs: Sequence[Program], *, repeats: int, seconds: float
-) -> list[np.ndarray[Any, Any]]:
+class Runs(Protocol):
+    """What can be timed."""
+
+    @property
+    def run(self) -> Callable[[], Any]:
+        """One call, which waits for the result."""
+        ...
+
+
+def alternate(programs: Sequence[Runs], *, repeats: int, seconds: float) -> list[Times]:
     """Seconds per call of each program: round after round, so that noise meets all alike.
 
     Args:
@@ -118,7 +158,7 @@ def alternate(
     return [np.asarray(found) for found in times]
 
 
-def quartiles(times: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+def quartiles(times: Times) -> tuple[float, float, float]:
     """First quartile, median and third quartile of seconds (calls,), in milliseconds."""
     low, middle, high = np.percentile(times * 1e3, [25, 50, 75])
     return float(low), float(middle), float(high)

@@ -23,7 +23,8 @@ from repjax.trees import (
 )
 
 if TYPE_CHECKING:
-    from repjax import models, nnx, optim, torch
+    from repjax import export, models, nnx, optim, torch
+    from repjax.export.network_file import load
 
 __version__ = "0.1.0"
 
@@ -42,8 +43,10 @@ __all__ = [
     "compile",
     "compiler_options",
     "count_operations",
+    "export",
     "fuse",
     "fuse_params",
+    "load",
     "models",
     "nnx",
     "optim",
@@ -57,11 +60,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`models`, `nnx`, `optim` and `torch`, imported at their first use.
+    """`export`, `load`, `models`, `nnx`, `optim` and `torch`, imported at their first use.
 
     Raises:
         AttributeError: any other name.
     """
-    if name in ("models", "nnx", "optim", "torch"):
+    if name in ("export", "models", "nnx", "optim", "torch"):
         return importlib.import_module(f"repjax.{name}")
+    if name == "load":
+        return importlib.import_module("repjax.export").load
     raise AttributeError(f"module 'repjax' has no attribute {name!r}")

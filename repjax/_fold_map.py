@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from repjax import _block_fold as block_fold
+from repjax._block_fold import Arrays, BlockFold
 from repjax.branches import Norm
 from repjax.branches.branch import get
 from repjax.trees import find
@@ -18,103 +21,51 @@ from repjax.trees.containers import TreePath
 from repjax.trees.problems import CheckedBlock, examine_all, raise_all
 from repjax.trees.register import registered
 
-Arrays = dict[TreePath, Any]
-
 
 @dataclasses.dataclass(frozen=True)
 class FoldMap:
     """A block's fold, as a function of the arrays that are trained, the others held fixed.
 
     Attributes:
-        block: whose fold it is.
+        at: an array of the block in words, by its path in the block.
+        fold: kernel and bias as a function of the arrays.
         trained: zeros like the trained arrays; an affine map has one Jacobian everywhere.
         fixed: the arrays that are held.
     """
 
-    block: CheckedBlock
+    at: Callable[..., str]
+    fold: BlockFold
     trained: Arrays
     fixed: Arrays
 
     @property
-    def where(self) -> str:
-        """The block's path in words."""
-        return self.block.node.at()
-
-    @property
     def outputs(self) -> tuple[str, ...]:
         """What it folds to."""
-        return ("kernel", "bias") if self.block.branch.has_bias else ("kernel",)
-
-    def fold(self, trained: Arrays, fixed: Arrays) -> dict[str, Any]:
-        """Kernel and bias."""
-        block = self.block
-        arrays: dict[str, Any] = {}
-        for path, value in (trained | fixed).items():
-            node = arrays
-            for name in path[:-1]:
-                node = node.setdefault(name, {})
-            node[path[-1]] = value
-        conv = block.branch.fold(arrays, block.inputs, block.groups, block.dims)
-        dtype = jnp.result_type(*trained.values())
-        both: dict[str, Any] = {"kernel": conv.kernel, "bias": conv.bias}
-        return {name: both[name].astype(dtype) for name in self.outputs}
+        return self.fold.outputs
 
     def offset(self) -> dict[str, Any]:
         """What it folds to with nothing trained: the constant of bare identities and masks."""
-        return self.fold(self.trained, self.fixed)
+        offset: dict[str, Any] = block_fold.folded(self.fold, self.trained, self.fixed)
+        return offset
 
-    def ones(self) -> dict[str, Any]:
-        """Ones like what it folds to."""
-        return {name: jnp.ones_like(leaf) for name, leaf in self.offset().items()}
+    def normal(self, outputs: Any) -> dict[str, Any]:
+        """``J Jᵀ`` applied to a gradient."""
+        moved: dict[str, Any] = block_fold.normal(self.fold, outputs, self.trained, self.fixed)
+        return moved
 
-    def forward(self, trained: Arrays, fixed: Arrays) -> dict[str, Any]:
-        """J applied to a change of trained arrays."""
-        result: dict[str, Any] = jax.jvp(
-            lambda arrays: self.fold(arrays, fixed), (self.trained,), (trained,)
-        )[1]
-        return result
-
-    def normal(self, outputs: Any, fixed: Arrays | None = None, of: Any = None) -> dict[str, Any]:
-        """``J Jᵀ`` applied to a gradient; `of` one trained array alone, on request."""
-        held = self.fixed if fixed is None else fixed
-        folded, pullback = jax.vjp(lambda arrays: self.fold(arrays, held), self.trained)
-        (change,) = pullback({name: outputs[name].astype(folded[name].dtype) for name in folded})
-        moved = self.forward(change if of is None else self._alone(change, of), held)
-        return {name: moved[name].astype(outputs[name].dtype) for name in moved}
-
-    def _alone(self, change: Arrays, path: TreePath) -> Arrays:
-        return {p: leaf if p == path else jnp.zeros_like(leaf) for p, leaf in change.items()}
-
-    def _shares(self, fixed: Arrays) -> dict[TreePath, dict[str, Any]]:
-        """J of ones in one trained array, for each of them."""
-        ones = jax.tree.map(jnp.ones_like, self.trained)
-        return {path: self.forward(self._alone(ones, path), fixed) for path in self.trained}
+    def multiplier(self) -> dict[str, Any] | None:
+        """``J Jᵀ`` where it is one number per weight, else None."""
+        if not self._probed(self.trained).diagonal:
+            return None
+        return self.normal(jax.tree.map(jnp.ones_like, self.offset()))
 
     def magnitudes(self) -> dict[str, Any]:
         """For every weight, the sum of the magnitudes of the constants in front of the trained."""
-        shares = (jax.tree.map(jnp.abs, share) for share in self._shares(self.fixed).values())
+        shares = [
+            jax.tree.map(jnp.abs, block_fold.forward(self.fold, self._ones([path]), self.fixed))
+            for path in self.trained
+        ]
         return functools.reduce(lambda one, two: jax.tree.map(jnp.add, one, two), shares)
-
-    @functools.cached_property
-    def _probe(self) -> tuple[Arrays, dict[str, Any]]:
-        """Constants of size one in the places of those that are not zero, and a direction."""
-        keys = iter(jax.random.split(jax.random.key(0), len(self.fixed) + 2))
-
-        def drawn(leaf: Any) -> jax.Array:
-            return jax.random.uniform(next(keys), leaf.shape, leaf.dtype, 0.5, 1.5)
-
-        held = {
-            path: drawn(leaf) * (1 if isinstance(leaf, jax.core.Tracer) else leaf != 0)
-            for path, leaf in self.fixed.items()
-        }
-        return held, {name: drawn(leaf) for name, leaf in self.ones().items()}
-
-    @functools.cached_property
-    def diagonal(self) -> bool:
-        """Whether ``J Jᵀ`` is one multiplier per weight."""
-        held, direction = self._probe
-        whole, factor = self.normal(direction, held), self.normal(self.ones(), held)
-        return all(_close(whole[n], factor[n] * direction[n]) for n in direction)
 
     def require_one_to_one(self) -> None:
         """Refuse a block of which some trained array meets several weights, or several meet one.
@@ -122,13 +73,11 @@ class FoldMap:
         Raises:
             ValueError: one does.
         """
-        held, direction = self._probe
-        for path, share in self._shares(held).items():
-            found = self.normal(direction, held, of=path)
-            if not all(_close(found[n], share[n] ** 2 * direction[n]) for n in direction):
+        for path in self.trained:
+            if not self._probed([path]).one_to_one:
                 raise ValueError(
-                    f"{self.block.node.at(*path)}: one number of it meets several weights of the "
-                    "kernel, whose second moments do not tell its own; train this block through "
+                    f"{self.at(*path)}: one number of it meets several weights of the kernel, "
+                    "whose second moments do not tell its own; train this block through "
                     "fuse_params, or with branch_gradient and SGD"
                 )
 
@@ -138,32 +87,62 @@ class FoldMap:
         Raises:
             ValueError: it does, with both paths.
         """
-        keys = iter(jax.random.split(jax.random.key(1), 2 * len(self.trained) + len(self.fixed)))
-        points, steps, held = (
-            {p: jax.random.normal(next(keys), leaf.shape, leaf.dtype) for p, leaf in tree.items()}
-            for tree in (self.trained, self.trained, self.fixed)
-        )
-
-        def mixed(one: Arrays, two: Arrays) -> bool:
-            def first(arrays: Arrays) -> Any:
-                return jax.jvp(lambda a: self.fold(a, held), (arrays,), (one,))[1]
-
-            second = jax.jvp(first, (points,), (two,))[1]
-            return any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(second))
-
-        with jax.ensure_compile_time_eval():
-            if not mixed(steps, steps):
-                return
-            pairs = itertools.combinations_with_replacement(self.trained, 2)
-            paths = next(
-                (pair for pair in pairs if mixed(*(self._alone(steps, p) for p in pair))), ()
-            )
-        both = " and ".join(self.block.node.at(*path) for path in paths)
+        if not self._bends(self.trained, self.trained):
+            return
+        pairs = itertools.combinations_with_replacement(self.trained, 2)
+        paths = next((pair for pair in pairs if self._bends(*([path] for path in pair))), ())
+        both = " and ".join(self.at(*path) for path in paths)
         raise ValueError(
             f"{both} are both trained and multiplied, so no constant factor of the gradient moves "
             "the kernel as they do; hold one of them constant (constants=), or train through "
             "repjax.fuse_params"
         )
+
+    def _ones(self, paths: Iterable[TreePath]) -> Arrays:
+        """Ones in these trained arrays, zeros in the others."""
+        chosen = set(paths)
+        return {
+            path: jnp.full_like(leaf, float(path in chosen)) for path, leaf in self.trained.items()
+        }
+
+    def _bends(self, one: Iterable[TreePath], two: Iterable[TreePath]) -> bool:
+        point, fixed = (_random(tree, seed) for seed, tree in enumerate((self.trained, self.fixed)))
+        along = [
+            {path: leaf if path in paths else np.zeros_like(leaf) for path, leaf in point.items()}
+            for paths in (set(one), set(two))
+        ]
+        with jax.ensure_compile_time_eval():
+            return bool(block_fold.bends(self.fold, point, fixed, *along))
+
+    def _probed(self, paths: Iterable[TreePath]) -> block_fold.Probe:
+        """What J is like, with constants of size one where they are not zero."""
+        held = {
+            path: (0.75 + leaf / 2) * _present(self.fixed[path])
+            for path, leaf in _random(self.fixed, 0).items()
+        }
+        chosen = set(paths)
+        only = {path: float(path in chosen) for path in self.trained}
+        shapes = jax.eval_shape(self.fold, self.trained, self.fixed)
+        with jax.ensure_compile_time_eval():
+            found = block_fold.probed(
+                self.fold, _random(shapes, 1), _random(self.trained, 2), held, only
+            )
+            return block_fold.Probe(*map(bool, found))
+
+
+def _random(tree: Mapping[Any, Any], seed: int) -> dict[Any, Any]:
+    """Random numbers between -1 and 1, not close to zero."""
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for path, leaf in tree.items():
+        signs = rng.choice([-1.0, 1.0], leaf.shape)
+        drawn[path] = np.asarray(signs * rng.uniform(0.2, 1, leaf.shape), leaf.dtype)
+    return drawn
+
+
+def _present(leaf: Any) -> Any:
+    """Where an array is not zero; everywhere, where that is not known."""
+    return 1 if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf) != 0
 
 
 def fold_maps(tree: Mapping[str, Any], constants: Callable[[str], bool]) -> dict[TreePath, FoldMap]:
@@ -205,12 +184,7 @@ def _fold_map(block: CheckedBlock, constants: Callable[[str], bool]) -> FoldMap:
     trained = {path: jnp.zeros_like(leaf) for path, leaf in arrays.items() if path not in held}
     if not trained:
         raise ValueError(f"{block.node.at()}: constants= holds all of its arrays")
-    one = FoldMap(block, trained, {path: arrays[path] for path in held})
+    fold = BlockFold(block.branch, block.inputs, block.groups, block.dims)
+    one = FoldMap(block.node.at, fold, trained, {path: arrays[path] for path in held})
     one.require_affine()
     return one
-
-
-def _close(one: jax.Array, two: jax.Array) -> bool:
-    with jax.ensure_compile_time_eval():
-        one, two = one.astype(float), two.astype(float)
-        return bool((jnp.abs(one - two) <= 1e-2 * jnp.abs(two).max() + 1e-30).all())

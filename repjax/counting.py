@@ -35,22 +35,23 @@ def count_operations(fn: Callable[..., Any], *args: Any) -> collections.Counter[
         >>> count_operations(jax.jit(lambda x: jnp.sin(x @ x)), x)["dot_general"]
         1
     """
-    return _count(trace(fn, *args))
+    return operations_in(trace(fn, *args))
 
 
-def _count(jaxpr: Jaxpr) -> collections.Counter[str]:
+def operations_in(jaxpr: Jaxpr) -> collections.Counter[str]:
+    """How many operations of each kind stand in a program, counted as `count_operations` does."""
     total: collections.Counter[str] = collections.Counter()
     for equation in equations(jaxpr):
         name, params = equation.primitive.name, equation.params
         if name == "scan":
-            inner = _count(params["jaxpr"])
+            inner = operations_in(params["jaxpr"])
             total.update({key: number * params["length"] for key, number in inner.items()})
         elif name == "while":
-            total += _count(params["cond_jaxpr"]) + _count(params["body_jaxpr"])
+            total += operations_in(params["cond_jaxpr"]) + operations_in(params["body_jaxpr"])
         elif name == "cond":
             largest: collections.Counter[str] = collections.Counter()
             for branch in params["branches"]:
-                largest |= _count(branch)
+                largest |= operations_in(branch)
             total += largest
         else:
             total[name] += 1

@@ -61,9 +61,7 @@ def branch_gradient(tree: Mapping[str, Any], constants: Constants) -> optax.Grad
         [1.0, 2.0, 1.0]
     """
     maps = fold_maps(tree, constants)
-    multipliers = {
-        path: one.normal(one.ones()) if one.diagonal else None for path, one in maps.items()
-    }
+    multipliers = {path: one.multiplier() for path, one in maps.items()}
 
     def moved(path: TreePath, gradient: Any) -> Any:
         factor = multipliers[path]
@@ -176,7 +174,7 @@ def _transformation(
         for path, one in maps.items():
             module, own = at(updates, (*lead, *path)), at(params, (*lead, *path))
             if not isinstance(module, Mapping):
-                raise ValueError(f"{one.where}: no such module among the updates")
+                raise ValueError(f"{one.at()}: no such module among the updates")
             leaves = {name: module[name] for name in one.outputs}
             if any(isinstance(leaf, optax.MaskedNode) for leaf in leaves.values()):
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -24,11 +24,26 @@ def sharding_of(leaf: Any, shape: tuple[int, ...] | None = None) -> NamedShardin
         return None
     if shape is None:
         return sharding
-    names = (*sharding.spec, *(None,) * (leaf.ndim - len(sharding.spec)))
-    last = zip(names[-len(shape) :], leaf.shape[-len(shape) :], shape, strict=True)
-    kept = [name if old == new else None for name, old, new in last]
-    spec = PartitionSpec(*kept)  # type: ignore[no-untyped-call]
+    spec = PartitionSpec(*aligned(sharding.spec, leaf.shape, shape))  # type: ignore[no-untyped-call]
     return NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
+
+
+def aligned(names: Iterable[Any], old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Any, ...]:
+    """The names of an array's axes, for another array whose last axes are the same.
+
+    Args:
+        names: of the first axes, or of all.
+        old: shape of the array they belong to.
+        new: shape of the other; an axis of another length has no name.
+
+    Example:
+        >>> aligned(("rows", None, "columns"), (3, 3, 8), (4, 8))
+        (None, 'columns')
+    """
+    known = tuple(names)
+    known += (None,) * (len(old) - len(known))
+    last = zip(known[-len(new) :], old[-len(new) :], new, strict=True)
+    return tuple(name if a == b else None for name, a, b in last)
 
 
 def keep(run: Callable[..., Any], shardings: Any, *args: Any) -> Any:

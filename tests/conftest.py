@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+gc.set_threshold(100_000, 20, 20)  # tracing makes and drops millions of small objects
 
 hypothesis.settings.register_profile(
     "repeatable",

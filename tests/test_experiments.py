@@ -1,11 +1,12 @@
 """The scripts do what they say, on smaller settings."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from experiments import compare, quickstart, timing
+from experiments import compare, over_parameterize, quickstart, timing
 
 
 def test_compare_finds_three_equal_forms(tmp_path: Path):
@@ -47,3 +48,15 @@ def test_quickstart_runs_and_judges(tmp_path: Path, required: float, code: int):
     assert written["convolutions"] == [8, 4]
     assert written["agree"] == 360
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+
+
+def test_over_parameterize_ends_in_the_network_it_began_with(capsys: pytest.CaptureFixture[str]):
+    config = over_parameterize.Config(
+        widths=(2,), learning_rates=(0.1,), seeds=1, epochs=1, batch_size=359
+    )
+    assert over_parameterize.main(config) == 0
+    printed = capsys.readouterr().out
+    assert "y=conv3x3+scale(conv3x3)+scale(conv1x1)" in printed
+    counts = re.findall(r"│ (plain|with branches) +│[^│]+│ (\d+)", printed)
+    assert counts == [("plain", "8"), ("with branches", "8")]
+    assert "one seed tells nothing" in " ".join(printed.split())

@@ -1,4 +1,7 @@
-"""Gradients of the plain network move it as its branches would have moved it."""
+"""Gradient re-parameterization: factors, decay, Adam, refusals.
+
+That it trains as the branches do, for all of them, is in `tests/training`.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,10 @@ import pytest
 
 import repjax
 from repjax import branches as b
-from repjax.optim import branch_decay, branch_gradient, branch_update, carry_state
+from repjax.optim import branch_decay, branch_gradient, branch_update
 
 KEY = jax.random.key(5)
 Scaled = b.Scale(b.Pointwise(), scale_init=jax.nn.initializers.normal(1.0))
-DEEP = b.Sequence(b.Pointwise(), b.KxK(3), features=8)
 # added branches, what is held constant, and whether J Jt is diagonal
 SETS: dict[str, tuple[tuple[b.Branch, ...], tuple[str, ...], bool]] = {
     "residual": ((b.Pointwise(), b.Identity(optional=True)), (), True),
@@ -29,11 +31,6 @@ SETS: dict[str, tuple[tuple[b.Branch, ...], tuple[str, ...], bool]] = {
         ("_conv3x3/conv1x1/kernel",),
         False,
     ),
-}
-OPTIMIZERS = {
-    "sgd": optax.sgd(0.05),
-    "momentum": optax.sgd(0.05, 0.9),
-    "nesterov": optax.sgd(0.05, 0.9, nesterov=True),
 }
 
 
@@ -94,28 +91,6 @@ def close(one: Any, two: Any, tolerance: float = 1e-11) -> None:
         assert np.abs(np.asarray(a) - np.asarray(c)).max() <= tolerance * np.abs(c).max()
 
 
-CASES = [
-    (name, groups, size, optimizer)
-    for number, (name, groups) in enumerate((n, g) for n in SETS for g in (1, 2, 4))
-    for size, optimizer in [((3, 4, 5)[number % 3], tuple(OPTIMIZERS)[(number // 2) % 3])]
-]
-
-
-@pytest.mark.parametrize(("name", "groups", "size", "optimizer"), CASES)
-def test_gradient_form_is_multi_branch_form(
-    name: str, groups: int, size: int, optimizer: str, x64: None
-) -> None:
-    wide, _, constants, loss = setting(name, groups, size)
-    native = held(OPTIMIZERS[optimizer], wide, constants)
-    branches, _ = steps(lambda tree: loss(repjax.fuse_params(tree)), native, wide)
-    chain = optax.chain(branch_gradient(wide, constants), OPTIMIZERS[optimizer])
-    start = repjax.fuse_params(wide)
-    kernel, _ = steps(loss, chain, start)
-    close(kernel, repjax.fuse_params(branches))
-    without, _ = steps(loss, OPTIMIZERS[optimizer], start)
-    assert not jnp.allclose(without["conv"]["kernel"], kernel["conv"]["kernel"], rtol=1e-3)
-
-
 @pytest.mark.parametrize("name", SETS)
 def test_where_it_is_diagonal_it_is_one_product(name: str, x64: None) -> None:
     wide, plain, constants, _ = setting(name, 1, 3)
@@ -167,39 +142,3 @@ def test_products_norms_and_moments_that_do_not_tell_are_refused() -> None:
     variables = block.init(KEY, jnp.ones((1, 4, 4, 2)))
     with pytest.raises(ValueError, match="has a norm"):
         branch_gradient(variables, constants)
-
-
-def test_a_run_goes_on_with_branches_and_without(x64: None) -> None:
-    _, plain, _, loss = setting("residual", 1, 3)
-    optimizer = optax.chain(optax.trace(0.9), optax.scale_by_schedule(lambda n: -0.1 / (1 + n)))
-    trained, state = steps(loss, optimizer, plain, 3)
-    branches = repjax.add_branches(trained, SETS["residual"][0], KEY)
-    carried = carry_state(optimizer, state, trained, branches)
-    assert jax.tree.structure(carried) == jax.tree.structure(optimizer.init(branches))
-    assert int(carried[1].count) == 3
-    node = next(iter(carried[0].trace["conv"].values()))
-    close(node["conv3x3"]["kernel"], state[0].trace["conv"]["kernel"], 0)
-    close(node["conv3x3"]["bias"], state[0].trace["conv"]["bias"], 0)
-    assert not node["conv1x1"]["kernel"].any()
-    rng = np.random.default_rng(0)
-    carried = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)) if leaf.ndim else leaf, carried
-    )
-    again = carry_state(optimizer, carried, branches, repjax.fuse_params(branches))
-    node = next(iter(carried[0].trace["conv"].values()))
-    wanted = node["conv3x3"]["kernel"].at[1, 1].add(node["conv1x1"]["kernel"][0, 0])
-    close(again[0].trace["conv"]["kernel"], wanted)
-    assert int(again[1].count) == 3
-
-
-def test_second_moments_of_folded_kernels_restart() -> None:
-    wide, *_ = setting("residual", 1, 3)
-    variables = {"params": {**wide, "head": {"kernel": jnp.ones((2, 2))}}}
-    optimizer = optax.adam(0.1)
-    state = jax.tree.map(lambda leaf: leaf + 1, optimizer.init(variables["params"]))
-    again = carry_state(optimizer, state, variables, repjax.fuse_params(variables))
-    assert not again[0].nu["conv"]["kernel"].any()
-    assert float(again[0].mu["conv"]["kernel"][1, 1, 0, 0]) == 2
-    assert float(again[0].nu["head"]["kernel"][0, 0]) == 1
-    with pytest.raises(ValueError, match="state is not what this optimizer has"):
-        carry_state(optax.sgd(0.1, 0.9), state, variables, variables)

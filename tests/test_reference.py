@@ -20,9 +20,10 @@ import pytest
 from flax import traverse_util
 
 import repjax
-from repjax.torch import load
+from repjax.torch import Loaded, convert, load, to_state_dict
+from repjax.torch.fit import template_of
 from tests import trajectories
-from tests.models.counting import equations
+from tests.evaluate import Program, outputs
 from tests.reference_builders import case_of
 
 SHIPPED = Path(__file__).parent / "reference"
@@ -68,18 +69,6 @@ def assert_equal(found: Any, wanted: np.ndarray) -> None:
     assert np.abs(np.asarray(found) - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
-def count(apply: Any, variables: Any, x: Any, name: str) -> int:
-    """How often a primitive stands in a program, calls inlined."""
-    program = jax.make_jaxpr(apply)(variables, x).jaxpr
-    return sum(equation.primitive.name == name for equation in equations(program))
-
-
-def compiled(function: Any, *arguments: Any) -> Any:
-    """A program compiled in little time, and not for speed."""
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(function).lower(*arguments).compile(compiler_options=options)
-
-
 def norms(variables: Any) -> int:
     flat = traverse_util.flatten_dict(variables.get("batch_stats", {}))
     return sum(path[-1] == "mean" for path in flat)
@@ -100,33 +89,46 @@ def check(reference: Reference) -> None:
     case = case_of(meta)
     x = jnp.asarray(reference.input, jnp.float64)
     model, twin = case.model, case.model.deploy()
+    apply = jax.jit(model.apply)  # traced once for what follows
     variables = load(model, reference.state, naming=case.naming, inputs=x)
-    assert_equal(compiled(model.apply, variables, x)(variables, x), reference.output)
+    assert_equal(outputs(apply, variables, x), reference.output)
 
-    deployed = compiled(repjax.fuse_params, variables)(variables)
-    shapes = jax.eval_shape(twin.init, jax.random.key(0), x)
+    deployed = outputs(repjax.fuse_params, variables)
+    # the same as those of `load`, which are traced once
+    shapes = traverse_util.unflatten_dict(dict(template_of(model, True, x)))
     assert jax.tree.map(as_shape, deployed) == jax.tree.map(as_shape, shapes)
-    run = compiled(twin.apply, deployed, x)
-    assert_equal(run(deployed, x), reference.output)
-    assert count(twin.apply, deployed, x, "conv_general_dilated") == case.convolutions
+    native = Program(twin.apply, deployed, x)
+    assert_equal(native.outputs(), reference.output)
+    assert native.names["conv_general_dilated"] == case.convolutions
     assert norms(deployed) == case.norms
 
-    fused = repjax.fuse(model.apply, variables, x)
-    run_fused = compiled(fused.apply, fused.params, x)
-    assert_equal(run_fused(fused.params, x), reference.output)
-    assert count(fused.apply, fused.params, x, "conv_general_dilated") <= case.convolutions
+    fused = repjax.fuse(apply, variables, x)
+    merged = Program(fused.apply, fused.params, x)
+    assert_equal(merged.outputs(), reference.output)
+    assert merged.names["conv_general_dilated"] <= case.convolutions
     # layer norms have a square root too, and stay in both
-    kept = count(twin.apply, deployed, x, "rsqrt")
-    assert count(fused.apply, fused.params, x, "rsqrt") <= kept
+    assert merged.names["rsqrt"] <= native.names["rsqrt"]
 
     if meta.get("peer_fuse_wrong"):
         return
     if reference.deploy_output is not None:
-        assert_equal(run(deployed, x), reference.deploy_output)
+        assert_equal(native.outputs(), reference.deploy_output)
     if reference.deploy and case.loads_deploy:
-        official = load(model, reference.deploy, naming=case.naming, inputs=x)
-        assert jax.tree.map(as_shape, official) == jax.tree.map(as_shape, shapes)
-        assert_equal(run(official, x), reference.output)
+        official = convert(model, reference.deploy, naming=case.naming, inputs=x)
+        assert jax.tree.map(as_shape, official.variables) == jax.tree.map(as_shape, shapes)
+        assert_equal(native.outputs(official.variables, x), reference.output)
+        check_way_back(reference, model, official, x)
+
+
+def check_way_back(reference: Reference, model: Any, official: Loaded, x: Any) -> None:
+    """Deploy variables have the official names and shapes as a state dict, and come back."""
+    state = to_state_dict(model, official.variables, naming=official.naming, inputs=x)
+    official_shapes = {name: array.shape for name, array in reference.deploy.items()}
+    assert {name: array.shape for name, array in state.items()} == official_shapes
+    again = load(model.deploy(), state, naming=official.naming, inputs=x)
+    pairs = zip(jax.tree.leaves(again), jax.tree.leaves(official.variables), strict=True)
+    for found, wanted in pairs:
+        assert_equal(found, wanted)
 
 
 def as_shape(leaf: Any) -> tuple[Any, ...]:

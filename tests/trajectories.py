@@ -36,14 +36,17 @@ def convolve(x: Any, kernel: Any, stride: int = 1) -> jax.Array:
 
 
 def near(found: Any, wanted: Any, tolerance: float = 1e-9) -> None:
-    """Relative to the largest entry, where the tolerance is ours; the files' own is absolute."""
-    wanted = np.asarray(wanted)
-    largest = np.abs(wanted).max() if tolerance <= 1e-9 else 1.0
-    assert np.abs(np.asarray(found) - wanted).max() <= tolerance * largest
+    """As the reference data state their tolerances: the largest difference, absolute."""
+    assert np.abs(np.asarray(found) - np.asarray(wanted)).max() < tolerance
 
 
 def one_kernel(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
-    """Two scaled branches, one kernel: both trajectories, kernel by kernel."""
+    """Two scaled branches, one kernel: both trajectories, kernel by kernel.
+
+    The file says how far its own two trajectories agree. The official AdamW multiplies the
+    gradient too; Adam divides that out again up to its epsilon, so ours, which does not,
+    agrees with both as far as they agree with each other.
+    """
     rule, scales = meta["constructor"], jnp.asarray(arrays["scales"])
     node = {
         f"conv{size}x{size}": {
@@ -57,25 +60,19 @@ def one_kernel(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
     decay, rate = optax.add_decayed_weights(rule["weight_decay"]), optax.scale(-rule["lr"])
     plain = repjax.fuse_params(tree)
     near(plain["kernel"], hwio(arrays["init_equivalent"]))
+    stated = meta["tolerance_train_deploy"]
     if rule["update_rule"] == "sgd":
-        chains = [
-            [
-                branch_gradient(tree, constants),
-                decay,
-                optax.trace(rule["momentum"], rule["nesterov"]),
-            ]
-        ]
-        tolerances = [(1e-9, 1e-9)]
+        momentum = optax.trace(rule["momentum"], rule["nesterov"])
+        runs = [(1e-9, [branch_gradient(tree, constants), decay, momentum])]
     else:
         adam = optax.scale_by_adam(*rule["betas"], rule["eps"])
         update = branch_update(tree, constants)
-        chains = [[update, adam, update, decay], [adam, update, decay]]
-        tolerances = [(1e-9, meta["tolerance_train_deploy"]), (meta["tolerance_train_deploy"],) * 2]
+        runs = [(1e-9, [update, adam, update, decay]), (stated, [adam, update, decay])]
 
     def loss(params: Any, x: Any) -> Any:
         return jnp.var(convolve(x, params["kernel"]), ddof=1)
 
-    for chain, (own, other) in zip(chains, tolerances, strict=True):
+    for tolerance, chain in runs:
         optimizer, params = optax.chain(*chain, rate), plain
         state = optimizer.init(params)
 
@@ -87,9 +84,9 @@ def one_kernel(arrays: dict[str, Any], meta: dict[str, Any]) -> None:
 
         for number, x in enumerate(arrays["input"].astype(np.float64)):
             params, state, value = step(params, state, x)
-            near(value, arrays["loss_repopt"][number], max(own, 1e-9))
-            near(params["kernel"], hwio(arrays["trajectory_repopt"][number]), own)
-            near(params["kernel"], hwio(arrays["trajectory_csla_equivalent"][number]), other)
+            near(value, arrays["loss_repopt"][number], tolerance)
+            near(params["kernel"], hwio(arrays["trajectory_repopt"][number]), tolerance)
+            near(params["kernel"], hwio(arrays["trajectory_csla_equivalent"][number]), stated)
 
 
 def network(arrays: dict[str, Any], meta: dict[str, Any]) -> None:

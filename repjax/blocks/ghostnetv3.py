@@ -72,7 +72,7 @@ class GhostModuleV3(Block):
                 f"the gate of a {type(self).__name__} averages over 2x2, found {height}x{width}; "
                 "give larger images"
             )
-        y = nn.avg_pool(x, (2, 2), (2, 2))  # type: ignore[no-untyped-call]
+        y = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))  # type: ignore[no-untyped-call]
         y = self.rep_conv("gate_pointwise", self.features, branches=(KxK(1),))(y, train)
         for name, size in (("gate_row", (1, 5)), ("gate_column", (5, 1))):
             conv = self.rep_conv(name, self.features, branches=(KxK(size),), groups=self.features)

@@ -14,7 +14,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from repjax.blocks.batch_norm import batch_norm
-from repjax.branches import Branch, Geometry, Request
+from repjax.branches import Branch, Geometry, NormRequest, Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,20 +58,18 @@ class Settings:
         """Arrays in the compute type."""
         return tuple(promote_dtype(*arrays, dtype=self.dtype))
 
-    def norm(
-        self, epsilon: float, scale: bool, bias: bool, scale_init: Initializer | None, **fields: Any
-    ) -> nn.BatchNorm:
-        """The batch norm of a branch."""
+    def norm(self, request: NormRequest, **fields: Any) -> nn.BatchNorm:
+        """The batch norm that a branch asks for."""
         return batch_norm(
             self.train,
             momentum=self.momentum,
             axis_name=self.axis_name,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
-            epsilon=epsilon,
-            use_scale=scale,
-            use_bias=bias,
-            scale_init=scale_init or self.norm_scale_init,
+            epsilon=request.epsilon,
+            use_scale=request.scale,
+            use_bias=request.bias,
+            scale_init=request.scale_init or self.norm_scale_init,
             **fields,
         )
 
@@ -136,18 +134,10 @@ class LinenScope:
         """Arrays in the compute type."""
         return self.settings.promote(*arrays)
 
-    def normalize(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
+    def normalize(self, x: jax.Array, norm: NormRequest, mask: jax.Array | None) -> jax.Array:
         """Batch norm in the node `norm`, statistics of the masked positions only."""
-        norm = self.settings.norm(epsilon, scale, bias, scale_init, name="norm")
-        y: jax.Array = norm(x, mask=mask if self.settings.train else None)
+        layer = self.settings.norm(norm, name="norm")
+        y: jax.Array = layer(x, mask=mask if self.settings.train else None)
         return y
 
     def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from collections.abc import Sequence as Sequence_
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from repjax.blocks.block import ConvBlock
-from repjax.blocks.orepa_branches import KAIMING, NARROW, identity_init, linear_branches, scaled
-from repjax.branches import Branch, Identity, KxK, Norm, Online, Pointwise, Sequence
+from repjax.branches import Branch, Identity, KxK, Norm, Online, Pointwise, Sequence, orepa
+from repjax.branches.orepa_set import scaled
+
+KAIMING = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
+NARROW = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
 def merged(block: ConvBlock, branch: Branch) -> Norm:
@@ -22,8 +28,15 @@ def merged(block: ConvBlock, branch: Branch) -> Norm:
     return Norm(Online(branch), block.epsilon)
 
 
+def identity_init(
+    key: jax.Array, shape: Sequence_[int], dtype: Any = jnp.float32, out_sharding: Any = None
+) -> jax.Array:
+    """One at its own channel: the identity between as many channels."""
+    return jnp.broadcast_to(jnp.eye(shape[-2], shape[-1], dtype=dtype), shape)
+
+
 class OREPABlock(ConvBlock):
-    """Six scaled linear branches and one norm: `linear_branches`, merged while trained.
+    """Six scaled linear branches and one norm: `repjax.branches.orepa`, merged while trained.
 
     The means and cosines lie in the collection `fixed`.
 
@@ -36,7 +49,6 @@ class OREPABlock(ConvBlock):
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> x = jnp.ones((1, 8, 8, 4))
         >>> variables = jax.eval_shape(OREPABlock(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
@@ -49,8 +61,8 @@ class OREPABlock(ConvBlock):
     def branches(self, in_features: int) -> tuple[Branch, ...]:
         """The norm of the six."""
         internal = self.internal or in_features * (1 if self.groups <= 4 else 2)
-        size = self.kernel_size
-        return (merged(self, linear_branches(size, internal, KAIMING, pointwise=True)),)
+        six = orepa(self.kernel_size, features=internal, kernel_init=KAIMING)
+        return (merged(self, six),)
 
 
 class OREPAPointwiseBlock(ConvBlock):
@@ -62,7 +74,6 @@ class OREPAPointwiseBlock(ConvBlock):
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> x = jnp.ones((1, 8, 8, 2))
         >>> variables = jax.eval_shape(OREPAPointwiseBlock(4).init, jax.random.key(0), x)
         >>> list(variables["params"]["conv"])
@@ -77,8 +88,8 @@ class OREPAPointwiseBlock(ConvBlock):
         widens = self.features > in_features
         chain = Sequence(unit, one) if widens else Sequence(one, unit)
         internal = min(in_features, self.features)
-        both = (one, Sequence(chain.first, chain.second, features=internal))
-        return (merged(self, scaled(both, (1.0, 0.5))),)
+        deep = Sequence(chain.first, chain.second, features=internal)
+        return (merged(self, scaled([(one, 1.0), (deep, 0.5)])),)
 
 
 class OREPALargeBlock(ConvBlock):
@@ -100,7 +111,6 @@ class OREPALargeBlock(ConvBlock):
     the same block with mirrored kernels from the second link on.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> block = OREPALargeBlock(4, kernel_size=7, branched=False)
         >>> x = jnp.ones((1, 8, 8, 3))
         >>> list(jax.eval_shape(block.init, jax.random.key(0), x)["params"]["conv"])
@@ -117,7 +127,7 @@ class OREPALargeBlock(ConvBlock):
         widths = [in_features] + [self.features] * (self.kernel_size // 2 - 1)
         if self.branched:
             links: list[Branch] = [
-                linear_branches(3, width, KAIMING, pointwise=True) for width in widths
+                orepa(3, features=width, kernel_init=KAIMING) for width in widths
             ]
         else:
             links = [KxK(3)] * len(widths)
@@ -135,7 +145,6 @@ class OREPARepVGGBlock(ConvBlock):
     Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> block = OREPARepVGGBlock(4)
         >>> variables = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 8, 8, 4)))
         >>> list(variables["params"]["conv"])[0].split("+")[-2:]
@@ -147,7 +156,7 @@ class OREPARepVGGBlock(ConvBlock):
 
     def branches(self, in_features: int) -> tuple[Branch, ...]:
         """The three norms."""
-        linear = linear_branches(self.kernel_size, in_features, NARROW, pointwise=False)
+        linear = orepa(self.kernel_size, pointwise=False, features=in_features, kernel_init=NARROW)
         branches: list[Branch] = [Pointwise()]
         branches += [Identity()] * self.preserving(in_features)
         return (merged(self, linear), *(Norm(branch, self.epsilon) for branch in branches))

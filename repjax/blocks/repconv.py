@@ -34,7 +34,7 @@ from repjax.branches import (
     require_kernel,
 )
 from repjax.branches.children import require_outputs
-from repjax.branches.grammar import PREFIX, shown
+from repjax.branches.reader import PREFIX, shown
 
 
 class RepConv(nn.Module):
@@ -201,6 +201,12 @@ class RepConv(nn.Module):
             require_short((*self.path, name), branch)
             return
         held = self.variables.get("params", {})
+        if self.deployed and branch.has_bias and "kernel" in held and "bias" not in held:
+            raise ValueError(
+                f"{where}: a deployed block got a kernel without a bias, as plain networks have it "
+                "before their norms; repjax.fuse(model.apply, variables, images).params has them "
+                "folded, and is the deploy twin's collection 'params'"
+            )
         if ("kernel" if self.deployed else name) in held:
             return
         blocks = [key for key in held if key.startswith(PREFIX)]

@@ -5,14 +5,21 @@ descriptions; a new family is a new description. Nothing here depends on Flax: a
 a `Scope` that its block provides.
 """
 
-from repjax.branches.branch import Branch, Geometry, LeafShape, Request, Scope
+from repjax.branches.branch import (
+    Branch,
+    Geometry,
+    LeafShape,
+    NormRequest,
+    Request,
+    Scope,
+)
 from repjax.branches.fixed import Fixed
 from repjax.branches.grammar import equation, parse, require_kernel
 from repjax.branches.identity import Identity
 from repjax.branches.kxk import Depthwise, KxK, Pointwise
 from repjax.branches.norm import Norm
 from repjax.branches.online import Online
-from repjax.branches.orepa import orepa
+from repjax.branches.orepa_set import orepa
 from repjax.branches.pool import AveragePool
 from repjax.branches.scale import Negate, Scale
 from repjax.branches.sequence import Sequence
@@ -30,6 +37,7 @@ __all__ = [
     "LeafShape",
     "Negate",
     "Norm",
+    "NormRequest",
     "Online",
     "Pointwise",
     "Request",

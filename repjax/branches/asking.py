@@ -7,10 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn import initializers
 
 from repjax.algebra.dtypes import common_dtype
-from repjax.branches.branch import Branch, Geometry, Initializer, Request
+from repjax.branches.branch import Branch, Geometry, NormRequest, Request
 
 
 def requests_of(branch: Branch, x: Any, geometry: Geometry) -> dict[str, Any]:
@@ -51,20 +50,8 @@ class _Asking:
         dtype = common_dtype(*(array.dtype for array in arrays if array is not None))
         return tuple(None if array is None else array.astype(dtype) for array in arrays)
 
-    def normalize(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
-        zeros, ones = initializers.zeros, initializers.ones
-        inits = {"scale": scale_init} if scale else {}
-        inits |= {"bias": zeros} if bias else {}
-        inits |= {"mean": zeros, "var": ones}
-        self.requests["norm"] = {n: Request(x.shape[-1:], init) for n, init in inits.items()}
+    def normalize(self, x: jax.Array, norm: NormRequest, mask: jax.Array | None) -> jax.Array:
+        self.requests["norm"] = norm.arrays(x.shape[-1])
         return x
 
     def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
+from jax.nn.initializers import ones, zeros
 
 from repjax.algebra import Conv, NotFusableError
 from repjax.algebra.geometry import Axis
@@ -55,6 +56,30 @@ class Request:
     fixed: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class NormRequest:
+    """What a branch asks of its scope for a batch norm.
+
+    Args:
+        epsilon: added to the variance.
+        scale: whether it has a trained scale.
+        bias: whether it has a trained bias.
+        scale_init: how the scale is initialized; None leaves it to the block.
+    """
+
+    epsilon: float
+    scale: bool
+    bias: bool
+    scale_init: Initializer | None = None
+
+    def arrays(self, features: int) -> dict[str, Request]:
+        """Its arrays, for that many channels."""
+        inits = {"scale": self.scale_init} if self.scale else {}
+        inits |= {"bias": zeros} if self.bias else {}
+        inits |= {"mean": zeros, "var": ones}
+        return {name: Request((features,), init) for name, init in inits.items()}
+
+
 class Scope(Protocol):
     """What a branch needs from the framework it runs in: leaves, norms and child branches."""
 
@@ -69,15 +94,7 @@ class Scope(Protocol):
     def promote(self, *arrays: jax.Array | None) -> tuple[Any, ...]:
         """Arrays in the compute type."""
 
-    def normalize(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
+    def normalize(self, x: jax.Array, norm: NormRequest, mask: jax.Array | None) -> jax.Array:
         """Batch norm under the name `norm`; statistics of the masked positions only."""
 
     def run(self, branch: Branch, name: str, x: jax.Array, geometry: Geometry) -> jax.Array:

@@ -20,6 +20,7 @@ from repjax.branches.branch import (
     LeafPath,
     LeafShape,
     Leaves,
+    NormRequest,
     Scope,
     get,
 )
@@ -90,8 +91,9 @@ class Norm(Wrapper):
     def apply(self, scope: Scope, x: jax.Array, geometry: Geometry) -> jax.Array:
         """The branch, then batch norm over what is not border."""
         y = self.branch.apply(scope, x, geometry)
+        request = NormRequest(self.epsilon, self.scale, self.bias, self.scale_init)
         mask = interior(y, geometry.border)
-        return scope.normalize(y, self.epsilon, self.scale, self.bias, mask, self.scale_init)
+        return scope.normalize(y, request, mask)
 
     def _affine(self, leaves: Leaves, dims: int) -> Conv:
         arrays = [get(leaves, "norm", name) for name in ("mean", "var", "scale", "bias")]

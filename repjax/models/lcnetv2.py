@@ -9,12 +9,9 @@ import jax
 
 from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.blocks.squeeze_excite import rounded_width
-from repjax.branches import KxK
-from repjax.models.network import Network, Preprocessing
+from repjax.models.network import IMAGENET_BICUBIC, Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import require_stages
-
-PREPROCESSING = Preprocessing(interpolation="bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +47,7 @@ class LCNetV2Config:
     stem_width: int = 32
     head_width: int = 1280
     dropout: float = 0.2
-    preprocessing: Preprocessing = PREPROCESSING
+    preprocessing: Preprocessing = IMAGENET_BICUBIC
 
     def __post_init__(self) -> None:
         per_stage = ("kernel_sizes", "multi_scale", "squeeze_excite", "pointwise_ratios")
@@ -90,13 +87,9 @@ class LCNetV2(Network):
         """Images (batch..., height, width, channels) to logits, or to the stages' outputs."""
         self.check(x)
         config = self.config
-        width = config.scaled(config.stem_width)
-        x = nn.relu(
-            self.rep_conv("stem0", width, branches=(KxK(3),), strides=2, padding=1)(x, train)
-        )
-        x = LCNetV2Block(config.scaled(2 * config.stem_width), **self.common, name="stem1")(
-            x, train
-        )
+        stem = self.normed_conv("stem0", config.scaled(config.stem_width), 3, strides=2)
+        width = config.scaled(2 * config.stem_width)
+        x = LCNetV2Block(width, **self.common, name="stem1")(nn.relu(stem(x, train)), train)
         outputs = []
         for stage, depth in enumerate(config.depths):
             for index in range(depth):

@@ -8,9 +8,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from repjax.blocks.block import ConvBlock
 from repjax.blocks.mobileone import MobileOneBlock
+from repjax.blocks.plain import PlainBlock
 from repjax.models.initializers import uniform_kernel
-from repjax.models.network import IMAGENET, Network, Preprocessing
+from repjax.models.network import IMAGENET, Preprocessing
+from repjax.models.plain_form import NetworkWithPlainForm
 from repjax.models.registry import register_model
 from repjax.models.sizes import gate_width, require_stages, widths
 
@@ -23,6 +26,8 @@ class MobileOneConfig:
         depths: pairs of blocks per stage, without the stem.
         widths: channels per stage.
         stem_width: channels of the stem; None is the first stage's, 64 at most.
+        stem_strides: of the stem; 1 for small images.
+        strides: of each stage's first block; None is 2 for all.
         kernel_size: of the depthwise blocks and the stem.
         copies: branches of a block's largest kernel; the stem has one.
         squeeze_excite_blocks: how many pairs at the end of each stage have squeeze-excites.
@@ -35,6 +40,8 @@ class MobileOneConfig:
     depths: tuple[int, ...] = (2, 8, 10, 1)
     widths: tuple[int, ...] = (48, 128, 256, 1024)
     stem_width: int | None = None
+    stem_strides: int = 2
+    strides: tuple[int, ...] | None = None
     kernel_size: int = 3
     copies: int = 1
     squeeze_excite_blocks: tuple[int, ...] = (0, 0, 0, 0)
@@ -43,16 +50,16 @@ class MobileOneConfig:
     preprocessing: Preprocessing = IMAGENET
 
     def __post_init__(self) -> None:
-        require_stages(self, "squeeze_excite_blocks")
+        require_stages(self, "squeeze_excite_blocks", *(["strides"] if self.strides else []))
 
 
-class MobileOne(Network):
-    """MobileOne: stem and four stages, each beginning with strides of 2; mean; linear head.
+class MobileOne(NetworkWithPlainForm):
+    """MobileOne: stem and stages, each beginning with strides of 2 or others; mean; linear head.
 
     Args:
         config: sizes; `CONFIGS` has the published ones.
 
-    The other arguments are those of `Network`.
+    The other arguments are those of `NetworkWithPlainForm`.
 
     Source: Vasu et al., MobileOne: An Improved One Millisecond Mobile Backbone, CVPR 2023.
 
@@ -77,16 +84,19 @@ class MobileOne(Network):
         config = self.config
         size, divisor = config.kernel_size, config.squeeze_excite_divisor
 
-        def block(name: str, width: int, size: int, **more: Any) -> MobileOneBlock:
-            return MobileOneBlock(
-                width, size, kernel_init=uniform_kernel, name=name, **more, **self.common
-            )
+        kind = self.block_class(MobileOneBlock)
+        branches = {} if kind is PlainBlock else {"copies": config.copies}
+
+        def block(name: str, width: int, size: int, **more: Any) -> ConvBlock:
+            return kind(width, size, kernel_init=uniform_kernel, name=name, **more, **self.common)
 
         stem = config.stem_width or min(64, config.widths[0])
-        x = block("stem", stem, size, strides=2)(x, train)
+        x = block("stem", stem, size, strides=config.stem_strides)(x, train)
         outputs = [x]
-        stages = zip(config.depths, config.widths, config.squeeze_excite_blocks, strict=True)
-        for stage, (depth, width, gated) in enumerate(stages, 1):
+        strides = config.strides or (2,) * len(config.depths)
+        gates = config.squeeze_excite_blocks
+        stages = zip(config.depths, config.widths, gates, strides, strict=True)
+        for stage, (depth, width, gated, step) in enumerate(stages, 1):
             for index in range(depth):
                 fraction = config.squeeze_excite if index >= depth - gated else 0.0
                 inputs = x.shape[-1]
@@ -94,17 +104,17 @@ class MobileOne(Network):
                     f"stage{stage}_block{index}_depthwise",
                     inputs,
                     size,
-                    strides=1 if index else 2,
+                    strides=1 if index else step,
                     groups=inputs,
-                    copies=config.copies,
                     squeeze_excite=gate_width(inputs * fraction, divisor),
+                    **branches,
                 )(x, train)
                 x = block(
                     f"stage{stage}_block{index}_pointwise",
                     width,
                     1,
-                    copies=config.copies,
                     squeeze_excite=gate_width(width * fraction, divisor),
+                    **branches,
                 )(x, train)
             outputs.append(x)
         return tuple(outputs) if features else self.linear_head(x.mean(axis=(-3, -2)))

@@ -10,6 +10,8 @@ from jax.nn.initializers import Initializer
 
 from repjax.blocks.block import Block
 from repjax.blocks.fields import require_whole
+from repjax.blocks.repconv import RepConv
+from repjax.branches import KxK
 from repjax.models.initializers import uniform_bias, uniform_kernel
 
 NO_CLASSES = "; outputs without a head: model.apply(variables, images, method='features')"
@@ -38,6 +40,7 @@ class Preprocessing:
 
 
 IMAGENET = Preprocessing()
+IMAGENET_BICUBIC = Preprocessing(interpolation="bicubic")
 
 
 class Network(Block):
@@ -61,6 +64,19 @@ class Network(Block):
         """The outputs of all stages, the highest resolution first, as a backbone gives them."""
         outputs: tuple[jax.Array, ...] = self(x, train, features=True)
         return outputs
+
+    def normed_conv(
+        self, name: str, width: int, size: int, *, strides: int = 1, groups: int = 1
+    ) -> RepConv:
+        """A convolution with a norm, in the node of that name; size and strides of both axes."""
+        return self.rep_conv(
+            name,
+            width,
+            branches=(KxK(size),),
+            strides=strides,
+            padding=size // 2,
+            groups=groups,
+        )
 
     def linear_head(
         self,

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from repjax.blocks.fields import require_whole
 from repjax.models.network import NO_CLASSES, Network
+from repjax.models.plain_form import FORMS, Form, NetworkWithPlainForm
 
 _MODELS: dict[str, tuple[type[Network], Any]] = {}
 
@@ -48,6 +49,16 @@ def names() -> list[str]:
     return list(_MODELS)
 
 
+def registered() -> dict[str, tuple[type[Network], Any]]:
+    """The class and the configuration of each network by name.
+
+    Example:
+        >>> registered()["repvgg_a0"][0].__name__
+        'RepVGG'
+    """
+    return dict(_MODELS)
+
+
 def create(
     name: str,
     *,
@@ -56,6 +67,7 @@ def create(
     deployed: bool = False,
     dtype: DTypeLike | None = None,
     drop_path: float | None = None,
+    form: Form = "multi",
     **overrides: Any,
 ) -> Network:
     """A network by its published name.
@@ -68,13 +80,15 @@ def create(
         dtype: compute type; None promotes.
         drop_path: rate of stochastic depth in training at the last block; None is the
             configuration's own.
+        form: "multi" is the network as published; "plain" has one convolution and one norm,
+            ordinary Flax modules, in place of each block (RepVGG and MobileOne).
         **overrides: fields of the configuration (sizes: small versions of a network are made
             this way) or of the module (`param_dtype`, `momentum`, `axis_name`, ...).
 
     Raises:
         ValueError: the name is unknown, overrides are unknown (all are listed), `num_classes`
-            or `in_channels` is no whole number, at least 1, or `drop_path` is given for a family
-            that has none.
+            or `in_channels` is no whole number, at least 1, `drop_path` is given for a family
+            that has none, or `form` is another, or plain for a family without that form.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -100,6 +114,9 @@ def create(
         overrides["drop_path"] = drop_path
     elif drop_path:
         raise ValueError(f"{name} has no drop path, found drop_path={drop_path}; leave it out")
+    if form != "multi":
+        _require_form(name, form)
+        overrides["form"] = form
     unknown = sorted(set(overrides) - sizes - fields)
     if unknown:
         raise ValueError(
@@ -117,6 +134,16 @@ def create(
         dtype=dtype,
         **rest,
     )
+
+
+def _require_form(name: str, form: Any) -> None:
+    """Refuse a form that is unknown, or that this network does not have."""
+    if form not in FORMS:
+        raise ValueError(f"form is 'multi' or 'plain'; found {form!r}")
+    if not issubclass(_MODELS[name][0], NetworkWithPlainForm):
+        kinds = (kind for kind, _ in _MODELS.values())
+        known = {kind.__name__ for kind in kinds if issubclass(kind, NetworkWithPlainForm)}
+        raise ValueError(f"{name} has no plain form; {' and '.join(sorted(known))} have one")
 
 
 def frozen(value: Any) -> Any:

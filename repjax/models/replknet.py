@@ -11,11 +11,9 @@ from repjax.blocks.repconv import RepConv
 from repjax.blocks.replknet import RepLKBlock, RepLKFeedForward
 from repjax.branches import Identity, KxK, Norm, Sequence
 from repjax.models.initializers import uniform_bias, uniform_kernel
-from repjax.models.network import Network, Preprocessing
+from repjax.models.network import IMAGENET_BICUBIC, Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
-
-PREPROCESSING = Preprocessing(interpolation="bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +41,7 @@ class RepLKNetConfig:
     ffn_ratio: float = 4.0
     drop_path: float = 0.3
     norm_features: bool = False
-    preprocessing: Preprocessing = PREPROCESSING
+    preprocessing: Preprocessing = IMAGENET_BICUBIC
 
     def __post_init__(self) -> None:
         require_stages(self, "kernel_sizes")
@@ -90,33 +88,16 @@ class RepLKNet(Network):
         for number, width in enumerate(config.widths):
             if number:
                 x = self._conv(f"transition{number}_0", x, train, width, 1)
-                x = self._conv(f"transition{number}_1", x, train, width, 3, 2, groups=width)
+                x = self._conv(f"transition{number}_1", x, train, width, 3, strides=2, groups=width)
             x = self._stage(number, x, train)
             outputs.append(self._normed(f"stage{number + 1}_norm", x, train))
         return tuple(outputs) if features else self._head(x, train)
 
     def _conv(
-        self,
-        name: str,
-        x: jax.Array,
-        train: bool,
-        features: int,
-        size: int,
-        strides: int = 1,
-        groups: int = 1,
+        self, name: str, x: jax.Array, train: bool, features: int, size: int, **fields: int
     ) -> jax.Array:
         """A convolution with a norm and a ReLU."""
-        conv = RepConv(
-            features,
-            branches=(KxK(size),),
-            strides=strides,
-            padding=size // 2,
-            groups=groups,
-            kernel_init=uniform_kernel,
-            name=name,
-            **self.common,
-        )
-        return nn.relu(conv(x, train))
+        return nn.relu(self.normed_conv(name, features, size, **fields)(x, train))
 
     def _stage(self, number: int, x: jax.Array, train: bool) -> jax.Array:
         """Pairs of a large kernel block and a feed-forward block."""

@@ -7,9 +7,11 @@ import dataclasses
 import flax.linen as nn
 import jax
 
+from repjax.blocks.block import ConvBlock
 from repjax.blocks.repvgg import RepVGGBlock
 from repjax.models.initializers import uniform_kernel
-from repjax.models.network import IMAGENET, Network, Preprocessing
+from repjax.models.network import IMAGENET, Preprocessing
+from repjax.models.plain_form import NetworkWithPlainForm
 from repjax.models.registry import register_model
 from repjax.models.sizes import gate_width, require_stages, widths
 
@@ -22,6 +24,8 @@ class RepVGGConfig:
         depths: blocks per stage, without the stem.
         widths: channels per stage.
         stem_width: channels of the stem; None is the first stage's, 64 at most.
+        stem_strides: of the stem; 1 for small images.
+        strides: of each stage's first block; None is 2 for all.
         kernel_size: of every block.
         groups: (block, groups) pairs; blocks are counted through all stages from 1.
         squeeze_excite: hidden channels of the squeeze-excites as a fraction; 0 has none.
@@ -34,6 +38,8 @@ class RepVGGConfig:
     depths: tuple[int, ...] = (2, 4, 14, 1)
     widths: tuple[int, ...] = (48, 96, 192, 1280)
     stem_width: int | None = None
+    stem_strides: int = 2
+    strides: tuple[int, ...] | None = None
     kernel_size: int = 3
     groups: tuple[tuple[int, int], ...] = ()
     squeeze_excite: float = 0.0
@@ -42,16 +48,16 @@ class RepVGGConfig:
     preprocessing: Preprocessing = IMAGENET
 
     def __post_init__(self) -> None:
-        require_stages(self)
+        require_stages(self, *(["strides"] if self.strides else []))
 
 
-class RepVGG(Network):
-    """RepVGG: stem and four stages, each beginning with strides of 2; mean; linear head.
+class RepVGG(NetworkWithPlainForm):
+    """RepVGG: stem and stages, each beginning with strides of 2 or others; mean; linear head.
 
     Args:
         config: sizes; `CONFIGS` has the published ones.
 
-    The other arguments are those of `Network`.
+    The other arguments are those of `NetworkWithPlainForm`.
 
     Source: Ding et al., RepVGG: Making VGG-style ConvNets Great Again, CVPR 2021.
 
@@ -76,8 +82,10 @@ class RepVGG(Network):
         config = self.config
         groups = dict(config.groups)
 
-        def block(name: str, width: int, strides: int, groups: int) -> RepVGGBlock:
-            return RepVGGBlock(
+        kind = self.block_class(RepVGGBlock)
+
+        def block(name: str, width: int, strides: int, groups: int) -> ConvBlock:
+            return kind(
                 width,
                 kernel_size=config.kernel_size,
                 strides=strides,
@@ -92,14 +100,16 @@ class RepVGG(Network):
             )
 
         stem = config.stem_width or min(64, config.widths[0])
-        x = block("stem", stem, 2, 1)(x, train)
+        x = block("stem", stem, config.stem_strides, 1)(x, train)
         outputs = [x]
         number = 0
-        for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), 1):
+        strides = config.strides or (2,) * len(config.depths)
+        stages = zip(config.depths, config.widths, strides, strict=True)
+        for stage, (depth, width, step) in enumerate(stages, 1):
             for index in range(depth):
                 number += 1
                 name = f"stage{stage}_block{index}"
-                x = block(name, width, 1 if index else 2, groups.get(number, 1))(x, train)
+                x = block(name, width, 1 if index else step, groups.get(number, 1))(x, train)
             outputs.append(x)
         if features:
             return tuple(outputs)

@@ -9,10 +9,7 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.block import gelu
-from repjax.blocks.repconv import RepConv
 from repjax.blocks.repvit import NormLinears, RepViTBlock
-from repjax.branches import KxK
-from repjax.models.initializers import uniform_kernel
 from repjax.models.network import Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import doubled_widths, require_stages
@@ -124,8 +121,8 @@ class RepViT(Network):
         self.check(x)
         rows = self.config.blocks()
         width = rows[0].features
-        x = gelu(self._stem("stem1", width // 2)(x, train))
-        x = self._stem("stem2", width)(x, train)
+        x = gelu(self.normed_conv("stem1", width // 2, 3, strides=2)(x, train))
+        x = self.normed_conv("stem2", width, 3, strides=2)(x, train)
         outputs: list[jax.Array] = []
         for number, (name, row) in enumerate(zip(self.config.names(), rows, strict=True)):
             if number and row.strides != 1:
@@ -137,17 +134,6 @@ class RepViT(Network):
             return (*outputs, x)
         head = NormLinears(self.num_classes, self.config.heads, **self.common, name="head")
         return head(x.mean(axis=(-3, -2)), train)
-
-    def _stem(self, name: str, width: int) -> RepConv:
-        return RepConv(
-            width,
-            branches=(KxK(3),),
-            strides=2,
-            padding=1,
-            kernel_init=uniform_kernel,
-            **self.common,
-            name=name,
-        )
 
 
 _SMALL = RepViTConfig()

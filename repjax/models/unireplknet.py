@@ -9,11 +9,9 @@ import flax.linen as nn
 import jax
 
 from repjax.blocks.unireplknet import KERNEL_INIT, UniRepLKNetBlock
-from repjax.models.network import Network, Preprocessing
+from repjax.models.network import IMAGENET_BICUBIC, Network, Preprocessing
 from repjax.models.registry import register_model
 from repjax.models.sizes import doubled_widths, drop_path_rates, require_stages
-
-PREPROCESSING = Preprocessing(interpolation="bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +37,7 @@ class UniRepLKNetConfig:
     drop_path: float = 0.0
     head_init_scale: float = 1.0
     norm_features: bool = False
-    preprocessing: Preprocessing = PREPROCESSING
+    preprocessing: Preprocessing = IMAGENET_BICUBIC
 
     def __post_init__(self) -> None:
         require_stages(self, "kernel_sizes")

@@ -1,7 +1,8 @@
 """The families that are one convolution when deployed, as NNX modules.
 
-A block is a `RepConv`, the gate where there is one, and an activation; what its branches are
-is said by the Linen block of the same name.
+A block is a `RepConv`, the gate where there is one, and an activation. What its branches are,
+its fields, their defaults and the paper are those of the Linen block that it names, so a family
+is one line.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ from repjax.nnx.repconv import RepConv, abstract, hashable
 class ConvBlock(nnx.Module):
     """A block that is one convolution when deployed, with a gate and an activation after it.
 
-    The convolution lives in `conv`, a squeeze-excite in `squeeze_excite`.
+    A family says in `linen` which Linen block it is; one of your own that derives from
+    `repjax.blocks.block.ConvBlock` becomes an NNX module in the same way. The convolution
+    lives in `conv`, a squeeze-excite in `squeeze_excite`.
 
     Args:
         in_features: input channels.
         features: output channels.
         use_running_average: whether it begins in inference.
         rngs: its stream `params` initializes parameters.
-        **fields: all other fields of the Linen block of the same name, with its defaults:
-            `kernel_size`, `strides`, `padding`, `groups`, `activation`, ...
+        **fields: all other fields of the Linen block, with its defaults: `kernel_size`,
+            `strides`, `padding`, `groups`, `activation`, ...
+
+    Attributes:
+        linen: the Linen block.
+        description: that block with these fields.
 
     Raises:
         ValueError: fields that do not fit, or a gate with a norm after it (through
@@ -39,6 +46,10 @@ class ConvBlock(nnx.Module):
         >>> block = RepVGGBlock(4, 8, strides=2, rngs=nnx.Rngs(0))
         >>> block(jnp.ones((1, 8, 8, 4))).shape
         (1, 4, 4, 8)
+        >>> class Mine(ConvBlock):
+        ...     linen = blocks.RepVGGBlock
+        >>> list(nnx.state(Mine(4, 4, rngs=nnx.Rngs(0)).conv))
+        ['y=norm(conv3x3)+norm(conv1x1)+norm(identity)']
     """
 
     linen: ClassVar[type[linen.ConvBlock]] = linen.ConvBlock
@@ -108,134 +119,60 @@ class Layer(nnx.Module):
 
 
 class RepVGGBlock(ConvBlock):
-    """``activation(norm(conv3x3(x)) + norm(conv1x1(x)) + norm(x))``.
-
-    The fields are those of `repjax.blocks.RepVGGBlock`.
-
-    Source: Ding et al., RepVGG, CVPR 2021.
-
-    Example:
-        >>> list(nnx.state(RepVGGBlock(4, 4, rngs=nnx.Rngs(0)).conv))
-        ['y=norm(conv3x3)+norm(conv1x1)+norm(identity)']
-    """
+    """``activation(norm(conv3x3(x)) + norm(conv1x1(x)) + norm(x))``."""
 
     linen = blocks.RepVGGBlock
 
 
 class MobileOneBlock(ConvBlock):
-    """``activation(norm(convKxK(x)) * n + norm(conv1x1(x)) + norm(x))``, n copies of KxK.
-
-    The fields are those of `repjax.blocks.MobileOneBlock`.
-
-    Source: Vasu et al., MobileOne, CVPR 2023.
-
-    Example:
-        >>> list(nnx.state(MobileOneBlock(4, 4, rngs=nnx.Rngs(0)).conv))
-        ['y=norm(conv3x3)+norm(conv1x1)+norm(identity)']
-    """
+    """``activation(norm(convKxK(x)) * n + norm(conv1x1(x)) + norm(x))``, n copies of KxK."""
 
     linen = blocks.MobileOneBlock
 
 
 class YOLORepConv(ConvBlock):
-    """A `RepVGGBlock` with SiLU and the norms of the YOLO detectors.
-
-    The fields are those of `repjax.blocks.YOLORepConv`.
-
-    Source: Wang et al., YOLOv7, CVPR 2023.
-    """
+    """A `RepVGGBlock` with SiLU and the norms of the YOLO detectors."""
 
     linen = blocks.YOLORepConv
 
 
 class QARepVGGBlock(ConvBlock):
-    """``activation(norm(norm(conv3x3(x)) + conv1x1(x) + x))``.
-
-    The fields are those of `repjax.blocks.QARepVGGBlock`.
-
-    Source: Chu et al., Make RepVGG Greater Again, AAAI 2024.
-
-    Example:
-        >>> list(nnx.state(QARepVGGBlock(4, 4, rngs=nnx.Rngs(0)).conv))
-        ['y=norm(norm(conv3x3)+conv1x1+identity)']
-    """
+    """``activation(norm(norm(conv3x3(x)) + conv1x1(x) + x))``."""
 
     linen = blocks.QARepVGGBlock
 
 
 class DiverseBranchBlock(ConvBlock):
-    """A KxK convolution with three branches beside it, of different depth.
-
-    The fields are those of `repjax.blocks.DiverseBranchBlock`.
-
-    Source: Ding et al., Diverse Branch Block, CVPR 2021.
-    """
+    """A KxK convolution with three branches beside it, of different depth."""
 
     linen = blocks.DiverseBranchBlock
 
 
 class ACBlock(ConvBlock):
-    """``norm(convKxK(x)) + norm(convKx1(x)) + norm(conv1xK(x))``.
-
-    The fields are those of `repjax.blocks.ACBlock`.
-
-    Source: Ding et al., ACNet, ICCV 2019.
-
-    Example:
-        >>> list(nnx.state(ACBlock(4, 4, rngs=nnx.Rngs(0)).conv))
-        ['y=norm(conv3x3)+norm(conv3x1)+norm(conv1x3)']
-    """
+    """``norm(convKxK(x)) + norm(convKx1(x)) + norm(conv1xK(x))``."""
 
     linen = blocks.ACBlock
 
 
 class OREPABlock(ConvBlock):
-    """Six scaled linear branches, merged while trained, and one norm.
-
-    The fields are those of `repjax.blocks.OREPABlock`.
-
-    Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
-
-    Example:
-        >>> list(nnx.state(OREPABlock(4, 4, rngs=nnx.Rngs(0)).conv))
-        ['y=norm(orepa3x3)']
-    """
+    """Six scaled linear branches, merged while trained, and one norm."""
 
     linen = blocks.OREPABlock
 
 
 class OREPAPointwiseBlock(ConvBlock):
-    """A scaled 1x1 convolution and a scaled chain of two, merged, and one norm.
-
-    The fields are those of `repjax.blocks.OREPAPointwiseBlock`.
-
-    Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
-    """
+    """A scaled 1x1 convolution and a scaled chain of two, merged, and one norm."""
 
     linen = blocks.OREPAPointwiseBlock
 
 
 class OREPALargeBlock(ConvBlock):
-    """A chain of OREPA's 3x3 sums as one large kernel, merged, and one norm.
-
-    The fields are those of `repjax.blocks.OREPALargeBlock`.
-
-    Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
-
-    Example:
-        >>> list(nnx.state(OREPALargeBlock(4, 4, rngs=nnx.Rngs(0)).conv))
-        ['y=norm(orepa3x3(orepa3x3(orepa3x3)))']
-    """
+    """A chain of OREPA's 3x3 sums as one large kernel, merged, and one norm."""
 
     linen = blocks.OREPALargeBlock
 
 
 class OREPARepVGGBlock(ConvBlock):
-    """RepVGG's block with OREPA's branches in place of the 3x3.
-
-    The fields are those of `repjax.blocks.OREPARepVGGBlock`.
-
-    Source: Hu et al., Online Convolutional Re-parameterization, CVPR 2022.
-    """
+    """RepVGG's block with OREPA's branches in place of the 3x3."""
 
     linen = blocks.OREPARepVGGBlock

@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import Initializer
 
 from repjax.blocks.linen_scope import Settings
-from repjax.branches import Branch, Geometry, Request
+from repjax.branches import Branch, Geometry, NormRequest, Request
 
 
 @nnx.register_variable_name("fixed", overwrite=True)
@@ -64,26 +63,17 @@ class NNXScope:
         """Arrays in the compute type."""
         return self.settings.promote(*arrays)
 
-    def normalize(
-        self,
-        x: jax.Array,
-        epsilon: float,
-        scale: bool,
-        bias: bool,
-        mask: jax.Array | None,
-        scale_init: Initializer | None,
-    ) -> jax.Array:
+    def normalize(self, x: jax.Array, norm: NormRequest, mask: jax.Array | None) -> jax.Array:
         """Linen's batch norm on the arrays of the node `norm`; running statistics are updated."""
         node: nnx.Dict[Any] = getattr(self.node, "norm")  # noqa: B009
-        statistics = {name: node[name] for name in ("mean", "var")}
-        names = ["scale"] * scale + ["bias"] * bias
+        arrays = {name: node[name] for name in norm.arrays(x.shape[-1])}
+        statistics = {name: arrays.pop(name) for name in ("mean", "var")}
         variables = {
-            "params": {name: node[name][...] for name in names},
+            "params": {name: leaf[...] for name, leaf in arrays.items()},
             "batch_stats": {name: leaf[...] for name, leaf in statistics.items()},
         }
-        norm = self.settings.norm(epsilon, scale, bias, scale_init, parent=None)
-        train = self.settings.train
-        applied: Any = norm.apply(
+        layer, train = self.settings.norm(norm, parent=None), self.settings.train
+        applied: Any = layer.apply(
             variables, x, mask=mask if train else None, mutable=["batch_stats"] if train else []
         )
         y: jax.Array = applied[0]

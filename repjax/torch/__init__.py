@@ -5,6 +5,7 @@ that turns it into a file this package reads, to be run where PyTorch is install
 """
 
 from repjax._files import FileError
+from repjax.torch.backwards import to_state_dict
 from repjax.torch.files import read, write
 from repjax.torch.load import Loaded, StateDictError, convert, load
 from repjax.torch.names import Names, register_names
@@ -18,5 +19,6 @@ __all__ = [
     "load",
     "read",
     "register_names",
+    "to_state_dict",
     "write",
 ]

@@ -71,7 +71,8 @@ def to_ours(array: Any, leaf: str, wanted: jax.ShapeDtypeStruct) -> jax.Array:
         ours = (hwio(found) if is_kernel(leaf) else found).astype(dtype)
     if not np.isfinite(ours).all():
         raise ArrayError(f"has numbers up to {np.abs(found).max():.3g}, too large for {dtype}")
-    return jnp.asarray(ours)
+    # `jnp.asarray` would compile a program for each shape
+    return jax.device_put(ours)  # type: ignore[no-any-return]
 
 
 def is_kernel(leaf: str) -> bool:

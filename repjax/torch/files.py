@@ -80,20 +80,24 @@ def read(path: str | Path) -> Mapping[str, np.ndarray]:
             f"{path}: a state dict is read from .safetensors or .npz, found "
             f"{path.suffix or 'no suffix'}"
         )
+    return _npz(path, _start(path)) if path.suffix == ".npz" else read_safetensors(path)
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
         raise FileError(f"{path}: is empty; get it again")
-    if path.suffix == ".npz":
-        return _npz(path, start)
+    return start
+
+
+def read_safetensors(path: Path) -> Arrays:
+    """The arrays of a safetensors file, whatever its suffix is; otherwise as `read`."""
+    start = _start(path)
     for beginning, words in FOREIGN.items():
         # a safetensors file begins with the length of its header, a multiple of 8 by rights
         if start.startswith(beginning) and start[8:9] != b"{":
             raise FileError(f"{path}: is no safetensors file but {words}")
-    return _safetensors(path)
-
-
-def _safetensors(path: Path) -> Arrays:
     library = safetensors()
     try:
         file = library.safe_open(path, framework="np")

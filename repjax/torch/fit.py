@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax import traverse_util
 
 from repjax.torch.names import Names, names_of
@@ -85,18 +88,14 @@ def best_fit(
     Raises:
         ValueError: no naming of the model is known, or not this one.
     """
-    tables = names_of(type(model))
-    if naming is not None and naming not in tables:
-        raise ValueError(f"no naming {naming!r} of {type(model).__name__}; found {list(tables)}")
-    chosen = {naming: tables[naming]} if naming is not None else tables
+    chosen = tables_of(model, naming)
     states = [
         dataclasses.replace(found, state=_used(found.state)) for found in readings(checkpoint)
     ]
     best: Fit | None = None
     for deployed in forms if hasattr(model, "deployed") else (False,):
         template = template_of(model, deployed, inputs)
-        for name, table in chosen.items():
-            names = table if isinstance(table, Names) else table(model)
+        for name, names in chosen.items():
             keys = {path: names.key(path[1:]) for path in template}
             for found in states:
                 fit = _fit(name, names, deployed, template, keys, found)
@@ -109,10 +108,55 @@ def best_fit(
     return best
 
 
+def tables_of(model: nn.Module, naming: str | None = None) -> dict[str, Names]:
+    """The tables of names of a model by naming, or that of one naming.
+
+    Raises:
+        ValueError: no naming of the model is known, or not this one.
+    """
+    tables = names_of(type(model))
+    if naming is not None and naming not in tables:
+        raise ValueError(f"no naming {naming!r} of {type(model).__name__}; found {list(tables)}")
+    return {
+        name: table if isinstance(table, Names) else table(model)
+        for name, table in tables.items()
+        if naming in (None, name)
+    }
+
+
+def inputs_of(model: nn.Module) -> jax.ShapeDtypeStruct:
+    """A small input that a network takes.
+
+    Raises:
+        ValueError: it is a block, which does not know its input channels.
+    """
+    channels = getattr(model, "in_channels", None)
+    if channels is None:
+        raise ValueError(
+            f"{type(model).__name__} does not know its input; give inputs="
+            "jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)"
+        )
+    shape = (1, 64, 64, channels)
+    return jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
+
+
 def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
-    """Shapes and dtypes of a model's variables in one form."""
+    """Shapes and dtypes of a model's variables in one form; those of the last are kept."""
     form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
-    return flat(jax.eval_shape(form.init, jax.random.key(0), inputs))
+    struct: Any = jax.ShapeDtypeStruct
+    shapes = jax.tree.map(lambda leaf: struct(leaf.shape, leaf.dtype), inputs)
+    leaves, structure = jax.tree.flatten(shapes)
+    try:
+        return _traced(form, structure, tuple(leaves), jax.dtypes.canonicalize_dtype(float))
+    except TypeError:  # fields that cannot be hashed
+        return flat(jax.eval_shape(form.init, jax.random.key(0), shapes))
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(form: nn.Module, structure: Any, leaves: tuple[Any, ...], default: Any) -> Template:
+    """Traced once: a state dict that is read, written and checked asks several times."""
+    inputs = jax.tree.unflatten(structure, leaves)
+    return MappingProxyType(flat(jax.eval_shape(form.init, jax.random.key(0), inputs)))
 
 
 def _used(state: Mapping[str, Any]) -> View:

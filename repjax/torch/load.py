@@ -16,7 +16,7 @@ from flax import traverse_util
 from repjax.torch import files
 from repjax.torch.arrays import ArrayError, to_ours
 from repjax.torch.explain import explain
-from repjax.torch.fit import ArrayPath, Fit, best_fit, flat, is_head
+from repjax.torch.fit import ArrayPath, Fit, best_fit, flat, inputs_of, is_head
 from repjax.torch.folds import FoldError
 from repjax.torch.names import Names
 from repjax.torch.wrappers import unwrap
@@ -150,7 +150,7 @@ def convert(
     state = files.read(state_dict) if isinstance(state_dict, str | Path) else state_dict
     checkpoint = unwrap(state)
     if inputs is None:
-        inputs = _inputs_of(model)
+        inputs = inputs_of(model)
     fit = best_fit(model, checkpoint, naming, inputs, without_head=new_head is not None)
     loaded, problems = _read(fit, progress)
     if problems:
@@ -199,17 +199,6 @@ def _is_key(value: Any) -> bool:
         return False
     typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.shape == ()
     return typed or (value.dtype == jnp.uint32 and value.ndim == 1)
-
-
-def _inputs_of(model: nn.Module) -> jax.ShapeDtypeStruct:
-    channels = getattr(model, "in_channels", None)
-    if channels is None:
-        raise ValueError(
-            f"{type(model).__name__} does not know its input; give inputs="
-            "jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)"
-        )
-    shape = (1, 64, 64, channels)
-    return jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
 
 
 def _read(

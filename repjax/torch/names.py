@@ -16,6 +16,10 @@ from repjax.torch.folds import NORM, Folded
 Replacement = str | Callable[[re.Match[str]], str]
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
+Shape = tuple[int, ...]
+LINEAR: Shape = (0, 0)
+POINTWISE: Shape = (0, 0, 1, 1)
+
 LEAVES = {"kernel": "weight", "bias": "bias"}
 NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
@@ -41,6 +45,9 @@ class Names:
         kept_scales: the same for layer scales: pattern of the array's name to the template of
             the place of the map in front of it.
         epsilon: of those norms.
+        shapes: where an official array has axes of 1 that ours has not, or lacks some: pattern of
+            its name to its shape, with 0 for each axis that is ours (`linear`, `pointwise`). The
+            maps of squeeze-excites are 1x1 convolutions in every naming.
         head: pattern of our paths that depend on the number of classes.
 
     Example:
@@ -55,6 +62,7 @@ class Names:
     norms_in_front: Mapping[str, str] = dataclasses.field(default_factory=dict)
     kept_scales: Mapping[str, str] = dataclasses.field(default_factory=dict)
     epsilon: float = 1e-5
+    shapes: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
     head: str = "head.*"
 
     def key(self, path: tuple[str, ...]) -> str | None:
@@ -74,29 +82,42 @@ class Names:
             parts.append((NORM_LEAVES if norm else LEAVES).get(rest, rest))
         return ".".join(part for part in parts if part)
 
+    def shape(self, key: str, path: tuple[str, ...]) -> Shape | None:
+        """The official shape of an array, as in `shapes`; None where it is that of ours."""
+        for pattern, shape in self.shapes.items():
+            if re.fullmatch(pattern, key):
+                return shape
+        gate = path[-3:-2] == ("squeeze_excite",) and path[-1] == "kernel"
+        return POINTWISE if gate else None
+
     def _rule(self, rest: str) -> tuple[re.Match[str] | None, Replacement]:
-        for pattern, replacement in self.rules.items():
-            match = re.compile(rf"(?:{pattern})(?=/|\Z)").match(rest)
+        for pattern, replacement in self._patterns:
+            match = pattern.match(rest)
             if match is not None:
                 return match, replacement
         return None, ""
 
+    @functools.cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], Replacement]]:
+        rules = self.rules.items()
+        return [(re.compile(rf"(?:{rule})(?=/|\Z)"), replacement) for rule, replacement in rules]
+
     def deploy_form(self, state: Mapping[str, Any]) -> Folded:
         """The state without what the official deploy form keeps; nothing is computed yet."""
         folded = Folded(state)
-        for name, norm in _matches(state, self.kept_norms, ".weight"):
+        for name, norm in matches(state, self.kept_norms, ".weight"):
             if _all_there(folded, norm):
                 folded.norm_behind(name, norm, self.epsilon)
-        for scale, conv in _matches(state, self.kept_scales, ""):
+        for scale, conv in matches(state, self.kept_scales, ""):
             if f"{conv}.weight" in folded:
                 folded.scale_behind(conv, scale)
-        for norm, conv in _matches(state, self.norms_in_front, ".running_var"):
+        for norm, conv in matches(state, self.norms_in_front, ".running_var"):
             if _all_there(folded, norm) and f"{conv}.weight" in folded:
                 folded.norm_in_front(conv, norm, self.epsilon)
         return folded
 
 
-def _matches(
+def matches(
     state: Mapping[str, Any], patterns: Mapping[str, str], leaf: str
 ) -> Iterator[tuple[str, str]]:
     """Places that a pattern matches and that have that leaf, with what the template gives."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
 from repjax.blocks.fastvit_stages import AttentionBlock, RepMixerBlock
 from repjax.models.fastvit import FastViT
-from repjax.torch.names import Names, Replacement, register_names
+from repjax.torch.names import LINEAR, POINTWISE, Names, Replacement, register_names
 from repjax.torch.names_mobileone import block_rules
 
 
@@ -143,13 +143,18 @@ def names(words: Words, rules: Mapping[str, Replacement]) -> Names:
     prefix = r"((?:.*\.)?)"
     second = rf"\1{words.feed_forward}.fc2"
     numbered = {"": second, "_1": r"\1token_mixer.proj", "_2": second}
+    scales = {
+        prefix + re.escape(words.scale.format(number)): conv for number, conv in numbered.items()
+    }
     return Names(
         rules,
         kept_norms={rf"({prefix}{words.feed_forward}\.conv)\.conv": r"\1.bn"},
         norms_in_front={rf"{prefix}norm": r"\1token_mixer.qkv"},
-        kept_scales={
-            prefix + re.escape(words.scale.format(number)): conv
-            for number, conv in numbered.items()
+        kept_scales=scales,
+        shapes={
+            rf"{prefix}{words.feed_forward}\.fc1\.weight": POINTWISE,
+            rf"{prefix}token_mixer\.(?:qkv|proj)\.weight": LINEAR,
+            **dict.fromkeys(scales, (0, 1, 1)),
         },
     )
 

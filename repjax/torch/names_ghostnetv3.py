@@ -7,7 +7,7 @@ import functools
 from repjax.blocks.ghostnetv3 import GhostBottleneckV3, GhostModuleV3
 from repjax.models.ghostnetv3 import GhostNetV3
 from repjax.torch.names import Names, Replacement, register_names
-from repjax.torch.names_repghost import block_of_stage, conv_norm
+from repjax.torch.names_repghost import SHAPES, block_of_stage, conv_norm
 
 KEPT_NORMS = {
     r"((?:.*\.)?(?:short_conv|shortcut))\.0": r"\1.1",
@@ -68,7 +68,7 @@ def network(norm: str, model: GhostNetV3) -> Names:
         r"head": "classifier",
         **bottleneck_rules(norm),
     }
-    return Names(rules, kept_norms=KEPT_NORMS)
+    return Names(rules, kept_norms=KEPT_NORMS, shapes=SHAPES)
 
 
 for _module, _rules in ((GhostModuleV3, module_rules), (GhostBottleneckV3, bottleneck_rules)):

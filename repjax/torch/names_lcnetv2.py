@@ -7,7 +7,7 @@ import re
 from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.models.lcnetv2 import LCNetV2
 from repjax.torch.names import Names, Replacement, register_names
-from repjax.torch.names_repghost import conv_norm
+from repjax.torch.names_repghost import SHAPES, conv_norm
 
 KEPT_NORMS = {r"((?:.*\.)?(?:dw_conv|pw_conv|pw_conv\.[01]|stem\.0))\.conv": r"\1.bn"}
 
@@ -65,7 +65,7 @@ def network(model: LCNetV2) -> Names:
             }
             rules |= pointwise
         rules[place] = theirs
-    return Names({**rules, **BLOCK, **ONE_POINTWISE}, kept_norms=KEPT_NORMS)
+    return Names({**rules, **BLOCK, **ONE_POINTWISE}, kept_norms=KEPT_NORMS, shapes=SHAPES)
 
 
 register_names(LCNetV2Block, timm=block)

@@ -13,7 +13,7 @@ from repjax.blocks.orepa import (
     OREPAPointwiseBlock,
     OREPARepVGGBlock,
 )
-from repjax.blocks.orepa_branches import EXPANSION
+from repjax.branches.orepa_set import EXPANSION
 from repjax.torch.names import Names, Replacement, register_names
 
 

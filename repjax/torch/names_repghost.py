@@ -6,7 +6,7 @@ import re
 
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
 from repjax.models.repghost import RepGhostNet
-from repjax.torch.names import Names, Replacement, register_names
+from repjax.torch.names import POINTWISE, Names, Replacement, register_names
 
 
 def conv_norm(ours: str, conv: str, norm: str) -> dict[str, str]:
@@ -30,6 +30,7 @@ BOTTLENECK = {
     r"squeeze_excite/expand": "se.conv_expand",
     **MODULE,
 }
+SHAPES = {r"conv_head\.weight": POINTWISE}
 KEPT_NORMS = {
     r"((?:.*\.)?primary_conv)\.0": r"\1.1",
     r"((?:.*\.)?shortcut)\.0": r"\1.1",
@@ -56,7 +57,7 @@ def network(model: RepGhostNet) -> Names:
         r"head": "classifier",
         **BOTTLENECK,
     }
-    return Names(rules, kept_norms=KEPT_NORMS)
+    return Names(rules, kept_norms=KEPT_NORMS, shapes=SHAPES)
 
 
 register_names(RepGhostModule, original=Names(MODULE, kept_norms=KEPT_NORMS))

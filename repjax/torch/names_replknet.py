@@ -11,7 +11,7 @@ from typing import Any
 
 from repjax.blocks.replknet import ReparamLargeKernelConv, RepLKBlock, RepLKFeedForward
 from repjax.models.replknet import RepLKNet
-from repjax.torch.names import Names, Replacement, register_names
+from repjax.torch.names import LINEAR, Names, Replacement, register_names
 
 LARGE_KERNEL: dict[str, Replacement] = {
     r"conv/y=norm\(conv[^()]*\)/norm": "lkb_origin.bn",
@@ -65,5 +65,10 @@ register_names(RepLKBlock, original=Names(BLOCK, **KEPT))
 register_names(RepLKFeedForward, original=Names(FEED_FORWARD, **KEPT))
 register_names(
     RepLKNet,
-    original=Names(NETWORK, **KEPT, head=r"head/(?:y=[^/]*/conv1x1/)?(?:kernel|bias)"),
+    original=Names(
+        NETWORK,
+        **KEPT,
+        shapes={r"head\.weight": LINEAR},
+        head=r"head/(?:y=[^/]*/conv1x1/)?(?:kernel|bias)",
+    ),
 )

@@ -4,7 +4,7 @@ import re
 
 from repjax.blocks.unireplknet import DilatedReparamBlock, UniRepLKNetBlock
 from repjax.models.unireplknet import UniRepLKNet
-from repjax.torch.names import Names, Replacement, register_names
+from repjax.torch.names import LINEAR, Names, Replacement, Shape, register_names
 
 
 def dilated_rules(node: str, first: str, prefix: str) -> dict[str, Replacement]:
@@ -41,6 +41,10 @@ BLOCK: dict[str, Replacement] = {
     r"pointwise2/y=[^/]*/conv1x1": "pwconv2.0",
     r"pointwise2": "pwconv2.0",
 }
+SHAPES: dict[str, Shape] = {
+    r".*pwconv2\.0\.weight": LINEAR,
+    r".*act\.1\.gamma": (1, 1, 1, 0),
+}
 
 
 def _stem(match: re.Match[str]) -> str:
@@ -61,5 +65,5 @@ NETWORK: dict[str, Replacement] = {
 }
 
 register_names(DilatedReparamBlock, original=Names(dilated_rules("conv", "norm", "")))
-register_names(UniRepLKNetBlock, original=Names(BLOCK))
-register_names(UniRepLKNet, original=Names(NETWORK))
+register_names(UniRepLKNetBlock, original=Names(BLOCK, shapes=SHAPES))
+register_names(UniRepLKNet, original=Names(NETWORK, shapes=SHAPES))

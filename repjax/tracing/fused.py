@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from repjax.leaves import Leaves, is_array
+from repjax.leaves import Leaves
+from repjax.tracing.call import Call, spec_of
 from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.build import make_plan, written_plan
 from repjax.tracing.plan.fold import Fold
@@ -99,12 +100,12 @@ class Fused:
         self._apply, self._cost = apply, cost
         self._leaves = Leaves(variables)
         paths = variable_paths(variables)
-        self._specs = [_spec(array) for array in self._leaves.arrays]
+        self._specs = [spec_of(array) for array in self._leaves.arrays]
         self._variables = [
             Variable(paths[place], spec.shape, spec.dtype)
             for place, spec in zip(self._leaves.places, self._specs, strict=True)
         ]
-        call = _Call(inputs)
+        call = Call(inputs)
         program, out_tree = self._read(call)
         problem = None
         try:
@@ -116,7 +117,7 @@ class Fused:
             self._start(call, out_tree)
         self.report = describe(self._first, problem)
 
-    def _start(self, call: _Call, out_tree: Any) -> None:
+    def _start(self, call: Call, out_tree: Any) -> None:
         """Fold the variables, and see that the plan can be traced."""
         self._plans = collections.OrderedDict([(call.key, (self._first, out_tree))])
         self._fold = Fold(self._first.parameters)
@@ -180,7 +181,7 @@ class Fused:
             ValueError: parameters are missing or have other shapes, or inputs of these sizes
                 need other parameters.
         """
-        call = _Call(inputs)
+        call = Call(inputs)
         if call.key not in self._plans:
             self._plans[call.key] = self._plan_alike(call)
             while len(self._plans) > _PLANS_KEPT:
@@ -190,7 +191,7 @@ class Fused:
         values = values_at(params, {one.path: self._shapes[one.path] for one in plan.parameters})
         return jax.tree.unflatten(out_tree, plan.run(values, call.arrays))
 
-    def _read(self, call: _Call) -> tuple[Program, Any]:
+    def _read(self, call: Call) -> tuple[Program, Any]:
         def flat(variables: Sequence[Any], arrays: Sequence[Any]) -> Any:
             return self._apply(self._leaves.rebuild(variables), *call.rebuild(arrays))
 
@@ -204,7 +205,7 @@ class Fused:
         program = read(jaxpr, [*variables, *[None] * len(call.arrays)], weights)
         return program, jax.tree.structure(shapes)
 
-    def _plan_alike(self, call: _Call) -> tuple[Plan, Any]:
+    def _plan_alike(self, call: Call) -> tuple[Plan, Any]:
         """The plan for other sizes."""
         program, out_tree = self._read(call)
         alike = program.outline == self._first.program.outline
@@ -220,40 +221,9 @@ class Fused:
             raise self._other_parameters(call, f"what is merged there has other numbers: {names}")
         return plan, out_tree
 
-    def _other_parameters(self, call: _Call, reason: str) -> ValueError:
+    def _other_parameters(self, call: Call, reason: str) -> ValueError:
         shapes = [array.shape for array in call.arrays if hasattr(array, "shape")]
         return ValueError(
             f"inputs of shapes {shapes} need other fused parameters than those fuse was given: "
             f"{reason}. Call repjax.fuse with inputs of these shapes."
         )
-
-
-class _Call:
-    """Flat inputs: arrays, and the rest that is part of the program."""
-
-    def __init__(self, inputs: Sequence[Any]) -> None:
-        self._leaves = Leaves(tuple(inputs), _is_input)
-        self.arrays = self._leaves.arrays
-        self.specs = [_spec(array) for array in self.arrays]
-        arrays = tuple((spec.shape, spec.dtype, spec.weak_type) for spec in self.specs)
-        x64 = jax.dtypes.canonicalize_dtype(np.int64)
-        leaves = self._leaves
-        self.key = (leaves.treedef, tuple(leaves.places), arrays, tuple(leaves.static), str(x64))
-
-    def rebuild(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        """The inputs with other arrays in their places."""
-        inputs: tuple[Any, ...] = self._leaves.rebuild(arrays)
-        return inputs
-
-
-def _is_input(leaf: Any) -> bool:
-    number = isinstance(leaf, int | float | complex) and type(leaf) is not bool
-    return number or is_array(leaf)
-
-
-def _spec(leaf: Any) -> Any:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf
-    aval = jax.typeof(leaf)
-    spec: Any = jax.ShapeDtypeStruct
-    return spec(aval.shape, aval.dtype, weak_type=aval.weak_type)

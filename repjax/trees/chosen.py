@@ -216,6 +216,11 @@ def _require_branches(branches: Any, argument: str) -> None:
 
 
 def _nothing(found: list[str], only: Predicate | None, branches: Any) -> str:
+    if not found:
+        return (
+            "no kernel to add branches to: no module of the tree holds an array `kernel` of shape "
+            "(spatial..., in/groups, out), as Flax has them; bring other names and layouts to it"
+        )
     kernels = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
     if only is not None:
         why = "only= names none of them, or none of rank 3 to 5"
@@ -223,4 +228,4 @@ def _nothing(found: list[str], only: Predicate | None, branches: Any) -> str:
         why = "none of rank 4 or 5 got a branch"
     else:
         why = "none of rank 4 or 5 that a branch fits; rank 3 must be named by only="
-    return f"no kernel to add branches to: {why}; found {kernels or 'no kernel at all'}"
+    return f"no kernel to add branches to: {why}; found {kernels}"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from repjax.branches.grammar import PREFIX
+from repjax.branches.reader import PREFIX
 from repjax.trees.containers import (
     GONE,
     TreePath,

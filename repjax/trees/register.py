@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from repjax.algebra import NotFusableError
-from repjax.branches.grammar import PREFIX
+from repjax.branches.reader import PREFIX
 from repjax.trees.containers import at, leaf_paths
 
 LEAVES = ("kernel", "bias")

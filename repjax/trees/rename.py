@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from repjax.branches.grammar import PREFIX, equation, parse
+from repjax.branches.grammar import equation, parse
+from repjax.branches.reader import PREFIX
 from repjax.trees.containers import children, plain, require_tree, with_children
 
 SHIFTED = "shift_then_conv"

@@ -157,12 +157,6 @@ def all_pairs() -> list[Case]:
 TABLE = all_pairs()
 
 
-def quick_jit(function: Callable[..., Any]) -> Any:
-    """`jax.jit` without the optimizations that are most of its time."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(function, compiler_options=options)
-
-
 def coarse(values: np.ndarray) -> np.ndarray:
     """Rounded to bfloat16, so that all precisions compute with the same numbers."""
     return values.astype(jnp.bfloat16).astype(np.float64)

@@ -19,7 +19,8 @@ from repjax.blocks.orepa import (
     OREPAPointwiseBlock,
     OREPARepVGGBlock,
 )
-from tests.blocks.cases import convolutions, described, largest, quick_jit, random_variables
+from tests.blocks.cases import convolutions, described, largest, random_variables
+from tests.evaluate import evaluated
 
 # block, input channels, parameters of the official train and deploy form
 COUNTS: list[tuple[Any, int, int, int]] = [
@@ -77,8 +78,8 @@ GEOMETRIES: list[tuple[Any, int]] = [
 def test_fuses_beyond_the_official_code(block: Any, inputs: int, x64: None) -> None:
     x = np.random.default_rng(0).normal(size=(1, 15, 12, inputs))
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
-    y, z = quick_jit(block.apply)(variables, x), quick_jit(block.deploy().apply)(deployed, x)
+    deployed = evaluated(repjax.fuse_params)(variables)
+    y, z = evaluated(block.apply)(variables, x), evaluated(block.deploy().apply)(deployed, x)
     assert y.shape == z.shape
     assert largest(y - z) <= 1e-12 * largest(y)
     assert "fixed" not in deployed
@@ -100,7 +101,7 @@ def test_orepa_convolves_once_per_norm_in_training(block: Any, number: int) -> N
 
 def node_of(block: Any, inputs: int = 4) -> Any:
     """The parameters of a freshly initialized block, below its equation."""
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 6, 6, inputs)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 6, 6, inputs)))
     (node,) = variables["params"]["conv"].values()
     return node
 
@@ -149,7 +150,7 @@ def test_large_chains_have_odd_sizes(kernel_size: int) -> None:
 def test_a_single_start_is_the_kxk_branch_alone(x64: None) -> None:
     x = np.random.default_rng(0).normal(size=(1, 7, 8, 4))
     block = DiverseBranchBlock(4, single_init=True, param_dtype="float64")
-    variables = quick_jit(block.init)(jax.random.key(0), x)
+    variables = evaluated(block.init)(jax.random.key(0), x)
     (node,) = variables["params"]["conv"].values()
     fused = repjax.fuse_params(variables)["params"]["conv"]["kernel"]
     assert largest(fused - node["conv3x3"]["kernel"] / np.sqrt(1 + 1e-5)) <= 1e-12
@@ -165,7 +166,7 @@ def test_a_chain_that_keeps_channels_starts_as_its_second_kernel(x64: None) -> N
 def test_asymmetric_ones_add_up_to_a_skeleton(x64: None) -> None:
     x = jnp.ones((1, 5, 5, 1))
     block = ACBlock(1, epsilon=0.0, param_dtype="float64")
-    variables = quick_jit(block.init)(jax.random.key(0), x)
+    variables = evaluated(block.init)(jax.random.key(0), x)
     ones = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.ones_like(leaf) if path[-1].key == "kernel" else leaf, variables
     )
@@ -178,26 +179,26 @@ def test_asymmetric_norms_without_affine_fuse(x64: None) -> None:
     block = ACBlock(4, affine=False)
     variables = random_variables(block, x)
     assert parameters(variables) == 4 * 4 * (9 + 3 + 3)
-    y = block.apply(variables, x)
-    z = block.deploy().apply(repjax.fuse_params(variables), x)
+    y = evaluated(block.apply)(variables, x)
+    z = evaluated(block.deploy().apply)(evaluated(repjax.fuse_params)(variables), x)
     assert largest(y - z) <= 1e-12 * largest(y)
 
 
 def test_edge_branches_see_the_bias_of_their_pointwise_convolution_at_the_border() -> None:
     block = ECB(2, activation=None)
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
     (name,) = variables["params"]["conv"]
     node = jax.tree.map(jnp.zeros_like, variables["params"]["conv"][name])
     node["conv1x1_sobelx3x3"]["conv1x1"]["bias"] += 3.0
     node["conv1x1_sobelx3x3"]["scale"] += 1.0
     changed = {**variables, "params": {"conv": {name: node}}}
-    y = quick_jit(block.apply)(changed, jnp.zeros((1, 5, 5, 2)))
+    y = evaluated(block.apply)(changed, jnp.zeros((1, 5, 5, 2)))
     assert largest(y) <= 1e-6  # a constant image, border included, has no edges
 
 
 def test_prelu_has_a_slope_per_channel() -> None:
     x = jnp.array([[-2.0, -2.0], [3.0, 0.0]])
-    y = PReLU().apply({"params": {"negative_slope": jnp.array([0.5, 0.1])}}, x)
+    y = evaluated(PReLU().apply)({"params": {"negative_slope": jnp.array([0.5, 0.1])}}, x)
     np.testing.assert_allclose(y, [[-1.0, -0.2], [3.0, 0.0]])
 
 

@@ -17,7 +17,8 @@ from repjax.blocks.ghostnetv3 import GhostBottleneckV3, GhostModuleV3
 from repjax.blocks.lcnetv2 import LCNetV2Block
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
 from repjax.blocks.repvit import NormLinears, RepVGGDW, RepViTBlock
-from tests.blocks.cases import largest, quick_jit, random_variables
+from tests.blocks.cases import largest, random_variables
+from tests.evaluate import evaluated
 
 BLOCKS: dict[str, Any] = {
     "mixer": RepMixer(),
@@ -57,12 +58,12 @@ def test_fuses_without_a_norm_left(x64: None, name: str) -> None:
     block = BLOCKS[name]
     x = np.random.default_rng(0).normal(size=(2, 9, 8, 4))
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert list(deployed) == ["params"]
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
-    native = quick_jit(block.apply)(variables, x)
-    fused = quick_jit(block.deploy().apply)(deployed, x)
+    native = evaluated(block.apply)(variables, x)
+    fused = evaluated(block.deploy().apply)(deployed, x)
     assert largest(native - fused) <= 1e-12 * largest(native)
 
 
@@ -104,7 +105,7 @@ def test_attention_attends_to_all_positions(x64: None) -> None:
             mixed[position, head] = weights @ value / weights.sum()
     wanted = tokens + mixed.reshape(6, 4) @ project["kernel"][0, 0] + project["bias"]
 
-    found = np.asarray(block.apply(variables, x)).reshape(6, 4)
+    found = np.asarray(evaluated(block.apply)(variables, x)).reshape(6, 4)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
 
 
@@ -130,16 +131,16 @@ def test_heads_are_two_while_training_and_their_mean_after(x64: None) -> None:
     variables = random_variables(head, x)
     (one, two), _ = head.apply(variables, x, train=True, mutable=["batch_stats"])
     assert one.shape == two.shape == (5, 3)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     assert jax.tree.map(jnp.shape, deployed) == {"params": {"kernel": (4, 3), "bias": (3,)}}
-    y = head.deploy().apply(deployed, x)
-    np.testing.assert_allclose(y, head.apply(variables, x), rtol=0, atol=1e-12)
+    y = evaluated(head.deploy().apply)(deployed, x)
+    np.testing.assert_allclose(y, evaluated(head.apply)(variables, x), rtol=0, atol=1e-12)
     single = NormLinears(3)
     alone = {
         collection: {name: {"head0": node["head1"]} for name, node in tree.items()}
         for collection, tree in variables.items()
     }
-    both = (head.apply(variables, x) * 2 - single.apply(alone, x)) - y
+    both = (evaluated(head.apply)(variables, x) * 2 - evaluated(single.apply)(alone, x)) - y
     assert largest(both) > 0.01  # the heads differ, so that a mean of one head twice would show
 
 
@@ -154,14 +155,14 @@ def test_a_head_whose_norm_has_a_zero_scale_cannot_be_unfused() -> None:
 
 def test_layer_scale_starts_where_it_is_published() -> None:
     block = RepMixer(layer_scale=1e-6)
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     (node,) = variables["params"]["conv"].values()
     np.testing.assert_array_equal(node["sum"]["scale"], np.full(4, 1e-6, np.float32))
 
 
 def test_channel_mixers_start_at_zero() -> None:
     block = RepViTBlock(4)
-    variables = quick_jit(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    variables = evaluated(block.init)(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     (node,) = variables["params"]["channel_mixer2"].values()
     np.testing.assert_array_equal(node["norm"]["scale"], np.zeros(4, np.float32))
 

@@ -17,9 +17,9 @@ from tests.blocks.cases import (
     convolutions,
     described,
     largest,
-    quick_jit,
     random_tree,
 )
+from tests.evaluate import evaluated
 
 # Unit roundoffs, and the constant of the a-priori bound c * u * (|K| * |x| + |b|).
 ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
@@ -55,7 +55,7 @@ def computed(case: Case) -> Any:
         )
 
     exact = case.variables()
-    return jax.device_get(quick_jit(run)(exact, low_precision(exact), case.images()))
+    return jax.device_get(evaluated(run)(exact, low_precision(exact), case.images()))
 
 
 @every_case
@@ -88,7 +88,7 @@ def test_errors_are_on_average_those_of_the_native_form() -> None:
                 outputs[name] = block.apply(variables, data), block.deploy().apply(fused, data)
             return case.block().apply(exact, x), outputs
 
-        truth, low = jax.device_get(quick_jit(run)(exact, low_precision(exact), x))
+        truth, low = jax.device_get(evaluated(run)(exact, low_precision(exact), x))
         for name, outputs in low.items():
             relative = [(y.astype(np.float64) - truth) / largest(truth) for y in outputs]
             errors[name].append([(error**2).mean() for error in relative])
@@ -129,7 +129,7 @@ def test_unfused_network_computes_the_edited_function(case: Case) -> None:
             repjax.unfuse_params(edited, like)
         return
 
-    @quick_jit
+    @evaluated
     def run(edited: Any, like: Any, x: Any) -> Any:
         unfused = repjax.unfuse_params(edited, like)
         outputs = case.block().apply(unfused, x), case.block().deploy().apply(edited, x)
@@ -148,8 +148,9 @@ def test_the_bound_is_no_formality() -> None:
     case = TABLE[0]
     variables, x = case.variables(), jnp.asarray(case.images()[0])
     fused = repjax.fuse_params(variables)["params"]
-    deployed = case.block().deploy()
+    deployed = evaluated(case.block().deploy().apply)
     shifted = {**fused, "kernel": jnp.roll(fused["kernel"], 1, axis=0)}
-    magnitude = deployed.apply({"params": jax.tree.map(jnp.abs, fused)}, jnp.abs(x))
-    error = jnp.abs(deployed.apply({"params": shifted}, x) - case.block().apply(variables, x))
-    assert float((error / magnitude).max()) > CONSTANT * ROUNDOFF["bfloat16"]
+    magnitude = deployed({"params": jax.tree.map(np.abs, fused)}, np.abs(x))
+    wanted = evaluated(case.block().apply)(variables, x)
+    error = np.abs(deployed({"params": shifted}, x) - wanted)
+    assert (error / magnitude).max() > CONSTANT * ROUNDOFF["bfloat16"]

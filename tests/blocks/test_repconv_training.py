@@ -14,12 +14,13 @@ import repjax
 from repjax.algebra import Conv
 from repjax.blocks import AveragePool, Identity, KxK, Norm, Pointwise, RepConv, Sequence
 from tests.algebra import reference
-from tests.blocks.cases import cast, largest, quick_jit, random_variables
+from tests.blocks.cases import cast, largest, random_variables
+from tests.evaluate import evaluated
 
 
 def trained(block: RepConv, variables: Any, x: Any) -> Any:
     """Outputs and updated statistics of one training step's forward pass."""
-    run = quick_jit(lambda v, x: block.apply(v, x, train=True, mutable=["batch_stats"]))
+    run = evaluated(lambda v, x: block.apply(v, x, train=True, mutable=["batch_stats"]))
     return run(variables, x)
 
 
@@ -86,8 +87,8 @@ def test_inference_after_training_is_the_deployed_convolution(second: Any) -> No
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 4))
     variables = random_variables(block, x)
     y, updated = trained(block, variables, x)
-    fused = repjax.fuse_params({**variables, **updated})
-    deployed = quick_jit(block.deploy().apply)(fused, x)
+    fused = evaluated(repjax.fuse_params)({**variables, **updated})
+    deployed = evaluated(block.deploy().apply)(fused, x)
     assert largest(deployed - y) <= 1e-12 * largest(y)
 
 
@@ -108,7 +109,7 @@ def test_axis_name_averages_statistics_over_the_whole_batch(how: str) -> None:
 
     if how == "vmap":
         run = jax.vmap(step, in_axes=(None, 0), axis_name="devices")
-        found, stats = quick_jit(run)(variables, x)
+        found, stats = evaluated(run)(variables, x)
         assert jax.tree.all(jax.tree.map(lambda leaf: bool((leaf == leaf[0]).all()), stats))
         stats = jax.tree.map(lambda leaf: leaf[0], stats)
         found = found.reshape(wanted.shape)
@@ -118,12 +119,13 @@ def test_axis_name_averages_statistics_over_the_whole_batch(how: str) -> None:
         run = jax.shard_map(
             step, mesh=mesh, in_specs=(all_alike, data), out_specs=(data, all_alike)
         )
-        found, stats = quick_jit(run)(variables, x.reshape(8, 5, 6, 4))
+        found, stats = jax.jit(run)(variables, x.reshape(8, 5, 6, 4))
     assert largest(found - wanted) <= 1e-4 * largest(wanted)
     assert jax.tree.all(
         jax.tree.map(lambda a, b: largest(a - b) <= 1e-4 * largest(b), stats, wanted_stats)
     )
-    apart = jax.vmap(lambda x: trained(whole, variables, x)[0])(x).reshape(wanted.shape)
+    each = jax.vmap(lambda x: whole.apply(variables, x, train=True, mutable=["batch_stats"])[0])
+    apart = evaluated(each)(x).reshape(wanted.shape)
     assert largest(apart - wanted) > 1e-2 * largest(wanted)
 
 
@@ -164,16 +166,16 @@ def test_any_number_of_batch_axes() -> None:
         jax.tree.map(lambda a, b: largest(a - b) <= 1e-5 * largest(b), deep_stats, flat_stats)
     )
     assert one.shape == (5, 6, 4)
-    inference = quick_jit(block.apply)(variables, x[0])
-    alone = quick_jit(block.apply)(variables, x[0, 1])
+    inference = evaluated(block.apply)(variables, x[0])
+    alone = evaluated(block.apply)(variables, x[0, 1])
     assert largest(alone - inference[1]) <= 1e-5 * largest(inference)
-    deployed = quick_jit(block.deploy().apply)(repjax.fuse_params(variables), x[0, 1])
+    deployed = evaluated(block.deploy().apply)(evaluated(repjax.fuse_params)(variables), x[0, 1])
     assert largest(deployed - alone) <= 1e-4 * largest(alone)
 
 
 def test_initialization_leaves_statistics_alone() -> None:
     x = 3 + np.random.default_rng(0).normal(size=(2, 5, 6, 4))
-    init = quick_jit(lambda x: RepConv(4, norm="sum").init(jax.random.key(0), x, train=True))
+    init = evaluated(lambda x: RepConv(4, norm="sum").init(jax.random.key(0), x, train=True))
     variables = init(x)
     [stats] = variables["batch_stats"].values()
     assert largest(stats["norm"]["mean"]) == 0
@@ -187,7 +189,7 @@ def test_gradients_of_training_are_those_of_finite_differences() -> None:
     x = np.random.default_rng(0).normal(size=(2, 5, 6, 4))
     variables = random_variables(block, x)
 
-    @quick_jit
+    @evaluated
     @jax.value_and_grad
     def loss(params: Any) -> Any:
         tree = {**variables, "params": params}

@@ -11,7 +11,8 @@ import pytest
 
 import repjax
 from repjax.blocks.replknet import ReparamLargeKernelConv, RepLKBlock, RepLKFeedForward
-from tests.blocks.cases import largest, quick_jit, random_variables
+from tests.blocks.cases import largest, random_variables
+from tests.evaluate import evaluated
 
 BLOCKS: dict[str, Any] = {
     "strides, groups": ReparamLargeKernelConv(4, 7, 3, strides=2, groups=2),
@@ -29,12 +30,12 @@ def test_fuses_without_a_norm_left(x64: None, name: str) -> None:
     block = BLOCKS[name]
     x = np.random.default_rng(0).normal(size=(2, 11, 9, 6))
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert list(deployed) == ["params"]
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
-    native = quick_jit(block.apply)(variables, x)
-    fused = quick_jit(block.deploy().apply)(deployed, x)
+    native = evaluated(block.apply)(variables, x)
+    fused = evaluated(block.deploy().apply)(deployed, x)
     assert largest(native - fused) <= 1e-12 * largest(native)
 
 
@@ -63,7 +64,7 @@ def test_kernels_meet_at_half_their_size(x64: None) -> None:
         )
         for kernel in (large, small)
     )
-    np.testing.assert_allclose(block.apply(variables, x), wanted, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(evaluated(block.apply)(variables, x), wanted, rtol=0, atol=1e-12)
 
 
 def test_the_smaller_kernel_must_be_the_second() -> None:
@@ -75,6 +76,6 @@ def test_training_takes_the_statistics_of_the_batch(x64: None) -> None:
     block = RepLKBlock(kernel_size=5, small_kernel_size=3)
     x = np.random.default_rng(0).normal(size=(2, 5, 5, 4))
     variables = random_variables(block, x)
-    _, changed = quick_jit(lambda v: block.apply(v, x, True, mutable=True))(variables)
+    _, changed = evaluated(lambda v: block.apply(v, x, True, mutable=True))(variables)
     pairs = zip(*(jax.tree.leaves(t["batch_stats"]) for t in (variables, changed)), strict=True)
     assert all(bool((old != new).all()) for old, new in pairs)

@@ -12,7 +12,8 @@ import pytest
 
 import repjax
 from repjax.blocks import RepVGGBlock
-from tests.blocks.cases import described, largest, quick_jit, random_variables
+from tests.blocks.cases import described, largest, random_variables
+from tests.evaluate import evaluated
 
 
 @pytest.mark.usefixtures("x64")
@@ -35,7 +36,7 @@ def test_native_equals_deployed(fields: Any, name: str | None) -> None:
     assert name in (None, found)
     promised = jax.eval_shape(block.deploy().init, jax.random.key(0), jnp.asarray(x, jnp.float32))
 
-    @quick_jit
+    @evaluated
     def run(variables: Any, x: Any) -> Any:
         fused = repjax.fuse_params(variables)
         return fused, block.apply(variables, x), block.deploy().apply(fused, x)
@@ -50,9 +51,9 @@ def test_native_equals_deployed(fields: Any, name: str | None) -> None:
 def test_training_by_hand_and_its_running_statistics() -> None:
     x = np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float32)
     block = RepVGGBlock(3, activation=None, momentum=0.9)
-    init = quick_jit(lambda x: block.init(jax.random.key(0), x))
+    init = evaluated(lambda x: block.init(jax.random.key(0), x))
     variables = init(x)
-    run = quick_jit(lambda v, x: block.apply(v, x, train=True, mutable=["batch_stats"]))
+    run = evaluated(lambda v, x: block.apply(v, x, train=True, mutable=["batch_stats"]))
     y, updated = run(variables, x)
     [stats] = updated["batch_stats"]["conv"].values()
     assert largest(stats["identity"]["norm"]["mean"] - 0.1 * x.mean((0, 1, 2))) < 1e-6

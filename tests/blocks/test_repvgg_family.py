@@ -17,7 +17,9 @@ from repjax.blocks.qarepvgg import QARepVGGBlock
 from repjax.blocks.repvgg import RepVGGBlock
 from repjax.blocks.squeeze_excite import SqueezeExcite, rounded_width
 from repjax.blocks.yolo import YOLORepConv
+from tests.evaluate import evaluated
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 INPUTS = 4
 
@@ -104,48 +106,49 @@ BLOCKS: dict[str, Callable[[], Any]] = {
 def test_formula_and_fold(name: str, x64: None) -> None:
     block = BLOCKS[name]().clone(param_dtype=jnp.float64)
     x = np.random.default_rng(1).normal(size=(2, 7, 6, INPUTS))
-    variables = random_variables(jax.eval_shape(block.init, jax.random.key(0), x))
+    variables = random_variables(shapes_of(block, x))
     wanted = expected(block, jax.tree.map(np.asarray, variables), x)
-    np.testing.assert_allclose(block.apply(variables, x), wanted, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(evaluated(block.apply)(variables, x), wanted, rtol=0, atol=1e-12)
     deployed = repjax.fuse_params(variables)
     twin = block.deploy()
-    shapes = jax.eval_shape(twin.init, jax.random.key(0), x)
+    shapes = shapes_of(twin, x)
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(lambda leaf: leaf.shape, shapes)
-    np.testing.assert_allclose(twin.apply(deployed, x), wanted, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(evaluated(twin.apply)(deployed, x), wanted, rtol=0, atol=1e-12)
     assert list(deployed["params"]["conv"]) == ["kernel", "bias"]
 
 
 def test_the_norm_after_a_gate_stays(x64: None) -> None:
     block = QARepVGGBlock(4, squeeze_excite=2, param_dtype=jnp.float64)
     x = np.random.default_rng(1).normal(size=(2, 7, 6, INPUTS))
-    variables = random_variables(jax.eval_shape(block.init, jax.random.key(0), x))
+    variables = random_variables(shapes_of(block, x))
     (name,) = variables["params"]["conv"]
     assert name == "y=norm(conv3x3)+conv1x1+identity"
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     assert set(deployed["batch_stats"]) == {"norm"}
-    y, z = block.apply(variables, x), block.deploy().apply(deployed, x)
+    y, z = evaluated(block.apply)(variables, x), evaluated(block.deploy().apply)(deployed, x)
     np.testing.assert_allclose(y, z, rtol=0, atol=1e-12)
 
 
 def test_average_branch_of_yolov6(x64: None) -> None:
     block = QARepVGGBlock(4, average=True, epsilon=1e-3, param_dtype=jnp.float64)
     x = np.random.default_rng(1).normal(size=(1, 5, 6, INPUTS))
-    variables = random_variables(jax.eval_shape(block.init, jax.random.key(0), x))
+    variables = random_variables(shapes_of(block, x))
     (name,) = variables["params"]["conv"]
     assert name.endswith("+identity+average3x3)")
-    y = block.apply(variables, x)
-    z = block.deploy().apply(repjax.fuse_params(variables), x)
+    y = evaluated(block.apply)(variables, x)
+    z = evaluated(block.deploy().apply)(evaluated(repjax.fuse_params)(variables), x)
     np.testing.assert_allclose(y, z, rtol=0, atol=1e-12)
 
 
 def test_square_window_only_on_request() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 7, 5, 4)), jnp.float32)
     whole, square = SqueezeExcite(2), SqueezeExcite(2, square_window=True)
-    variables = random_variables(jax.eval_shape(whole.init, jax.random.key(0), x))
-    gates = square.apply(variables, x) / x
-    wanted = (whole.apply(variables, x[:, :5]) / x[:, :5])[:, :1, :1]
+    variables = random_variables(shapes_of(whole, x))
+    gates = evaluated(square.apply)(variables, x) / x
+    wanted = (evaluated(whole.apply)(variables, x[:, :5]) / x[:, :5])[:, :1, :1]
     np.testing.assert_allclose(gates, jnp.broadcast_to(wanted, x.shape), rtol=1e-4)
-    assert bool(jnp.abs(square.apply(variables, x) - whole.apply(variables, x)).max() > 1e-3)
+    y, z = evaluated(square.apply)(variables, x), evaluated(whole.apply)(variables, x)
+    assert np.abs(y - z).max() > 1e-3
     with pytest.raises(ValueError, match="no single place on a map of 5x7"):
         square.apply(variables, x.transpose(0, 2, 1, 3))
 
@@ -161,7 +164,7 @@ def test_rounded_width(channels: float, divisor: int, limit: float, wanted: int)
 def test_activation_can_be_left_out() -> None:
     x = jnp.ones((1, 5, 5, 4))
     for block in (RepVGGBlock(4), MobileOneBlock(4), QARepVGGBlock(4)):
-        variables = random_variables(jax.eval_shape(block.init, jax.random.key(0), x))
-        bare = block.clone(activation=None).apply(variables, x)
-        np.testing.assert_array_equal(nn.relu(bare), block.apply(variables, x))
+        variables = random_variables(shapes_of(block, x))
+        bare = evaluated(block.clone(activation=None).apply)(variables, x)
+        np.testing.assert_array_equal(nn.relu(bare), evaluated(block.apply)(variables, x))
         assert bool((bare < 0).any())

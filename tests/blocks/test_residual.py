@@ -12,6 +12,7 @@ import pytest
 import repjax
 from repjax.blocks import ResidualConv
 from tests.blocks.cases import convolutions, largest, random_variables
+from tests.evaluate import evaluated
 
 NAME = "y=conv3x3[bias]+conv1x1[bias]+identity"
 
@@ -27,13 +28,14 @@ def test_ones_by_hand() -> None:
     kernel[1, 1] = [[3, 2], [2, 3]]
     np.testing.assert_array_equal(fused["kernel"], kernel)
     np.testing.assert_array_equal(fused["bias"], [2, 2])
-    y = block.apply(variables, x)[0, :, :, 0]
+    y = evaluated(block.apply)(variables, x)[0, :, :, 0]
     wanted = np.full((9, 9), 18 + 2 + 1 + 2)
     wanted[[0, -1], :] = wanted[:, [0, -1]] = 12 + 2 + 1 + 2
     for corner in [(0, 0), (0, -1), (-1, 0), (-1, -1)]:
         wanted[corner] = 8 + 2 + 1 + 2
     np.testing.assert_array_equal(y, wanted)
-    np.testing.assert_array_equal(block.deploy().apply({"params": fused}, x)[0, :, :, 0], wanted)
+    deployed = evaluated(block.deploy().apply)({"params": fused}, x)
+    np.testing.assert_array_equal(deployed[0, :, :, 0], wanted)
 
 
 @pytest.mark.usefixtures("x64")
@@ -42,7 +44,8 @@ def test_three_convolutions_become_one_with_the_same_output() -> None:
     block = ResidualConv(6)
     variables = random_variables(block, x)
     fused = repjax.fuse_params(variables)
-    native, deployed = block.apply(variables, x), block.deploy().apply(fused, x)
+    native = evaluated(block.apply)(variables, x)
+    deployed = evaluated(block.deploy().apply)(fused, x)
     assert largest(native - deployed) <= 1e-12 * largest(native)
     assert convolutions(block.apply, variables, x) == 2
     assert convolutions(block.deploy().apply, fused, x) == 1

@@ -18,20 +18,20 @@ from tests.blocks.cases import (
     cast,
     identical,
     largest,
-    quick_jit,
     random_variables,
     same,
 )
+from tests.evaluate import evaluated
 
 
 def assert_fuses(block: UniRepLKNetBlock | DilatedReparamBlock, x: np.ndarray) -> None:
     variables = random_variables(block, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     twin = jax.eval_shape(block.deploy().init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(jnp.shape, twin)
     assert "batch_stats" not in deployed
-    native = quick_jit(block.apply)(variables, x)
-    fused = quick_jit(block.deploy().apply)(deployed, x)
+    native = evaluated(block.apply)(variables, x)
+    fused = evaluated(block.deploy().apply)(deployed, x)
     assert native.shape == x.shape[:-1] + native.shape[-1:]
     assert largest(native - fused) <= 1e-12 * largest(native)
 
@@ -61,7 +61,7 @@ def test_block_fuses(x64: None, size: int, layer_scale: float | None) -> None:
 
 def test_layer_scale_begins_at_its_value() -> None:
     x = jnp.ones((1, 4, 4, 4))
-    params = quick_jit(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
+    params = evaluated(UniRepLKNetBlock(3, layer_scale=0.25).init)(jax.random.key(0), x)["params"]
     (node,) = params["pointwise2"].values()
     np.testing.assert_array_equal(node["scale"], np.full(4, 0.25))
     np.testing.assert_array_equal(node["identity"]["bias"], np.zeros(16))
@@ -76,7 +76,7 @@ def test_training_takes_the_statistics_of_the_batch(x64: None) -> None:
     block = UniRepLKNetBlock(7, drop_path=0.5)
     x = data(16, 5, 5, 4)
     variables = random_variables(block, x)
-    run = quick_jit(lambda v, key: block.apply(v, x, True, rngs={"dropout": key}, mutable=True))
+    run = evaluated(lambda v, key: block.apply(v, x, True, rngs={"dropout": key}, mutable=True))
     (one, changed), (two, _) = (run(variables, jax.random.key(seed)) for seed in (0, 1))
     pairs = zip(*(jax.tree.leaves(t["batch_stats"]) for t in (variables, changed)), strict=True)
     assert all(bool((old != new).all()) for old, new in pairs)
@@ -90,7 +90,7 @@ def test_response_norm_is_that_of_the_paper(x64: None) -> None:
     scale, bias = data(4), data(4) + 1
     norms = np.sqrt((x**2).sum(axis=(1, 2), keepdims=True))
     relative = norms / (norms.mean(axis=-1, keepdims=True) + 1e-6)
-    y = GlobalResponseNorm().apply({"params": {"scale": scale, "bias": bias}}, x)
+    y = evaluated(GlobalResponseNorm().apply)({"params": {"scale": scale, "bias": bias}}, x)
     np.testing.assert_allclose(y, (scale * relative + 1) * x + bias, rtol=1e-12)
 
 
@@ -108,9 +108,9 @@ def test_response_norm_in_other_dimensions(dims: int) -> None:
     x = jnp.asarray(data(2, *(3,) * dims, 4), jnp.bfloat16)
     layer = GlobalResponseNorm(dims=dims, param_dtype=jnp.bfloat16)
     params = {"params": {"scale": jnp.ones(4, jnp.bfloat16), "bias": jnp.zeros(4, jnp.bfloat16)}}
-    y = layer.apply(params, x)
+    y = evaluated(layer.apply)(params, x)
     assert y.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(y[0], layer.apply(params, x[0]))
+    np.testing.assert_array_equal(y[0], evaluated(layer.apply)(params, x[0]))
 
 
 def test_trees_of_before_there_was_a_shift_branch_are_read() -> None:

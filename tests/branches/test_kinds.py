@@ -29,7 +29,8 @@ from repjax.branches import (
     equation,
     parse,
 )
-from tests.blocks.cases import convolutions, described, largest, quick_jit, random_variables
+from tests.blocks.cases import convolutions, described, largest, random_variables
+from tests.evaluate import evaluated
 
 INPUTS = 4
 EDGES = ("sobelx", "sobely", "laplacian")
@@ -70,7 +71,7 @@ def block(name: str, **fields: Any) -> RepConv:
 
 
 def initialized(module: RepConv, x: Any) -> Any:
-    return quick_jit(module.init)(jax.random.key(0), x)
+    return evaluated(module.init)(jax.random.key(0), x)
 
 
 def images(*shape: int) -> np.ndarray:
@@ -93,10 +94,10 @@ def test_fuses_and_unfuses(name: str, geometry: Any, size: tuple[int, int], x64:
         fields["strides"] = strides
     one, x = block(name, **fields), images(2, *size)
     variables = random_variables(one, x)
-    deployed = repjax.fuse_params(variables)
+    deployed = evaluated(repjax.fuse_params)(variables)
     wanted = jax.eval_shape(one.deploy().init, jax.random.key(0), x)
     assert described(deployed) == described(jax.tree.map(to_float64, wanted))
-    y, z = quick_jit(one.apply)(variables, x), quick_jit(one.deploy().apply)(deployed, x)
+    y, z = evaluated(one.apply)(variables, x), evaluated(one.deploy().apply)(deployed, x)
     assert y.shape == z.shape
     assert largest(y - z) <= 1e-12 * largest(y)
     assert convolutions(one.deploy().apply, deployed, x) == 1
@@ -160,7 +161,7 @@ def test_depthwise_reads_every_channel_by_itself(x64: None) -> None:
     variables = random_variables(one, x)
     (node,) = variables["params"].values()
     assert node["kernel"].shape == (3, 3, 1, 6)
-    y = one.apply(variables, x)
+    y = evaluated(one.apply)(variables, x)
     for channel in range(6):
         view = np.lib.stride_tricks.sliding_window_view(x[0, :, :, channel // 2], (3, 3))
         wanted = np.einsum("hwuv,uv->hw", view, node["kernel"][:, :, 0, channel])
@@ -228,11 +229,14 @@ def test_fixed_kernels_are_no_parameters_and_are_read_from_the_tree() -> None:
     assert names == {"kernel", "bias", "scale"}
     assert "fixed" not in repjax.fuse_params(variables)
     doubled = {**variables, "fixed": jax.tree.map(lambda mask: mask * 2, variables["fixed"])}
-    run = quick_jit(one.apply)
+    run = evaluated(one.apply)
     y, z = run(variables, x), run(doubled, x)
     assert largest(y - z) > 0.1
     np.testing.assert_allclose(
-        z, one.deploy().apply(repjax.fuse_params(doubled), x), rtol=1e-4, atol=1e-5
+        z,
+        evaluated(one.deploy().apply)(evaluated(repjax.fuse_params)(doubled), x),
+        rtol=1e-4,
+        atol=1e-5,
     )
     with pytest.raises(repjax.MalformedTreeError, match=r"mask: missing"):
         repjax.fuse_params({"params": variables["params"]})
@@ -260,14 +264,14 @@ class TestOnline:
             return (y**3).sum(), state
 
         gradients = [
-            quick_jit(jax.value_and_grad(lambda p, m=m: loss(p, m), has_aux=True))(
+            evaluated(jax.value_and_grad(lambda p, m=m: loss(p, m), has_aux=True))(
                 variables["params"]
             )
             for m in (self.native, self.merged)
         ]
         for one, two in zip(*map(jax.tree.leaves, gradients), strict=True):
             assert largest(one - two) <= 1e-10 * largest(one)
-        y, z = (quick_jit(m.apply)(variables, x) for m in (self.native, self.merged))
+        y, z = (evaluated(m.apply)(variables, x) for m in (self.native, self.merged))
         assert largest(y - z) <= 1e-12 * largest(y)
 
     def test_convolves_the_data_once(self) -> None:

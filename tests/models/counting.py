@@ -29,21 +29,37 @@ class Counts:
 
 def count(model: nn.Module, size: int = 224, channels: int = 3) -> Counts:
     """The counts of a network in train form, by shape evaluation."""
-    return of_form(model, variables_of(model, size, channels), image(size, channels))
+    return traced(model, image(size, channels))[0]
 
 
 def count_deployed(model: nn.Module, size: int = 224, channels: int = 3) -> Counts:
     """The counts of its deploy twin; the fused tree must have the twin's shapes."""
-    deployed = jax.eval_shape(repjax.fuse_params, variables_of(model, size, channels))
-    twin = variables_of(model.deploy(), size, channels)
+    _, variables = traced(model, image(size, channels))
+    counts, twin = traced(model.deploy(), image(size, channels))
+    deployed = jax.eval_shape(repjax.fuse_params, variables)
     assert jax.tree.map(shape, deployed) == jax.tree.map(shape, twin)
-    return of_form(model.deploy(), deployed, image(size, channels))
+    return counts
 
 
 @functools.lru_cache(maxsize=4)
-def variables_of(model: nn.Module, size: int, channels: int) -> Any:
-    """The variables of a network by shape; the last few networks are not traced again."""
-    return jax.eval_shape(model.init, jax.random.key(0), image(size, channels))
+def traced(model: nn.Module, x: Any) -> tuple[Counts, Any]:
+    """The counts of a network and the shapes of its variables, in one trace of `init`.
+
+    That runs the network once, beside the initializers, which neither convolve nor multiply
+    matrices.
+    """
+    normed = 0
+
+    def watch(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        nonlocal normed
+        y = call(*arguments, **keywords)
+        if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+            normed += y.size
+        return y
+
+    with nn.intercept_methods(watch):
+        program, variables = jax.make_jaxpr(model.init, return_shape=True)(jax.random.key(0), x)
+    return of_program(program.jaxpr, variables, normed), variables
 
 
 def norms_of_one_convolution(variables: Any) -> int:
@@ -57,7 +73,7 @@ def norms_of_one_convolution(variables: Any) -> int:
     return sum(size for node, size in scales if node.startswith("y=") and "+" not in node)
 
 
-def image(size: int, channels: int) -> Any:
+def image(size: int, channels: int = 3) -> Any:
     return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)  # type: ignore[no-untyped-call]
 
 
@@ -65,21 +81,10 @@ def shape(leaf: Any) -> tuple[Any, ...]:
     return leaf.shape, leaf.dtype
 
 
-def of_form(model: nn.Module, variables: Any, x: Any) -> Counts:
-    normed = 0
-
-    def watch(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-        nonlocal normed
-        y = call(*arguments, **keywords)
-        if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
-            normed += y.size
-        return y
-
-    with nn.intercept_methods(watch):
-        program = list(equations(jax.make_jaxpr(model.apply)(variables, x).jaxpr))
+def of_program(program: Any, variables: Any, normed: int = 0) -> Counts:
     statistics = jax.tree_util.tree_leaves_with_path(variables.get("batch_stats", {}))
-    convs = [equation for equation in program if is_conv(equation)]
-    dots = [equation for equation in program if equation.primitive.name == "dot_general"]
+    convs = [equation for equation in equations(program) if is_conv(equation)]
+    dots = [equation for equation in equations(program) if equation.primitive.name == "dot_general"]
     products = [*map(conv_macs, convs), *map(dot_macs, dots)]
     return Counts(
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),

@@ -11,8 +11,9 @@ import pytest
 
 import repjax
 from repjax.models.ecbsr import CONFIGS, ECBSR, ECBSRConfig, pixel_shuffle
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 SMALL = ECBSRConfig(modules=1, features=4, scale=3)
 
@@ -21,10 +22,10 @@ SMALL = ECBSRConfig(modules=1, features=4, scale=3)
 def test_published_networks(name: str) -> None:
     model = ECBSR(CONFIGS[name])
     x = jax.ShapeDtypeStruct((2, 20, 30, 1), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = shapes_of(model, x)
     deployed = jax.eval_shape(repjax.fuse_params, variables)
     assert jax.tree.map(jnp.shape, deployed) == jax.tree.map(
-        jnp.shape, jax.eval_shape(model.deploy().init, jax.random.key(0), x)
+        jnp.shape, shapes_of(model.deploy(), x)
     )
     config = CONFIGS[name]
     y = jax.eval_shape(model.deploy().apply, deployed, x)
@@ -41,10 +42,10 @@ def test_fused_equals_native(colors: int, activation: str, x64: None) -> None:
     config = ECBSRConfig(modules=1, features=4, scale=2, identity=True, activation=activation)
     model = ECBSR(config, in_channels=colors)
     x = np.random.default_rng(0).normal(size=(5, 6, colors))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    shapes = shapes_of(model, x)
     variables = random_variables(jax.tree.map(as_float64, shapes))
-    y = quick_jit(model.apply)(variables, x)
-    z = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x)
+    y = evaluated(model.apply)(variables, x)
+    z = evaluated(model.deploy().apply)(evaluated(repjax.fuse_params)(variables), x)
     assert y.shape == (10, 12, colors)
     assert np.abs(y - z).max() <= 1e-12 * np.abs(y).max()
 
@@ -56,10 +57,10 @@ def as_float64(leaf: Any) -> Any:
 def test_blocks_learn_what_nearest_neighbors_lack() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 5, 3)), jnp.float32)
     model = ECBSR(SMALL, in_channels=3)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    shapes = shapes_of(model, x)
     silent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     wanted = np.repeat(np.repeat(x, 3, axis=1), 3, axis=2)
-    np.testing.assert_array_equal(quick_jit(model.apply)(silent, x), wanted)
+    np.testing.assert_array_equal(evaluated(model.apply)(silent, x), wanted)
 
 
 def test_pixel_shuffle_place_by_place() -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from repjax import models
-from tests.models.counting import count, count_deployed, norms_of_one_convolution, variables_of
+from tests.models.counting import count, count_deployed, image, norms_of_one_convolution, traced
 from tests.models.sampled import sampled
 
 # of timm's train form and of its deploy form, which keeps the norms of single convolutions
@@ -25,8 +25,7 @@ CONVOLUTIONS = 16 * 4 + 14 * 3 + 4 + 5 * 2 + 2
 def test_counts(name: str) -> None:
     model = models.create(name)
     train, deployed = count(model), count_deployed(model)
-    variables = variables_of(model, 224, 3)
-    kept = norms_of_one_convolution(variables)
+    kept = norms_of_one_convolution(traced(model, image(224))[1])
     assert (train.parameters, deployed.parameters + kept) == PARAMETERS[name]
     assert (train.norms, deployed.norms) == (326, 0)
     assert deployed.convolutions == CONVOLUTIONS
@@ -50,7 +49,7 @@ def test_images_too_small_for_a_gate_are_refused() -> None:
 
 def test_gates_begin_with_the_third_bottleneck() -> None:
     model = models.create("ghostnetv3_050")
-    params = variables_of(model, 224, 3)["params"]
+    params = traced(model, image(224))[1]["params"]
     ghost = params["stage3_block0"]["ghost1"]
     assert set(ghost) == {"primary", "cheap", "gate_pointwise", "gate_row", "gate_column"}
     assert "gate_row" not in params["stage2_block0"]["ghost1"]

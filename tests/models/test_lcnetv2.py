@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from repjax import models
-from tests.models.counting import count, count_deployed, norms_of_one_convolution, variables_of
+from tests.models.counting import count, count_deployed, image, norms_of_one_convolution, traced
 from tests.models.sampled import sampled
+from tests.shapes import shapes_of
 
 # of timm's train form and of its deploy form, which keeps the norms of single convolutions
 PARAMETERS = {
@@ -21,8 +22,7 @@ NORMS = {"lcnetv2_small": 37, "lcnetv2_base": 47, "lcnetv2_large": 57}
 def test_counts(name: str) -> None:
     model = models.create(name)
     train, deployed = count(model), count_deployed(model)
-    variables = variables_of(model, 224, 3)
-    kept = norms_of_one_convolution(variables)
+    kept = norms_of_one_convolution(traced(model, image(224))[1])
     assert (train.parameters, deployed.parameters + kept) == PARAMETERS[name]
     assert (train.norms, deployed.norms) == (NORMS[name], 0)
     depths = model.config.depths
@@ -40,7 +40,7 @@ def test_names_and_preprocessing_are_those_of_timm() -> None:
 
 def test_a_sum_with_strides_has_no_1x1() -> None:
     model = models.create("lcnetv2_base")
-    params = variables_of(model, 64, 3)["params"]
+    params = shapes_of(model, image(64))["params"]
     found = [list(params[f"stage3_block{index}"]["depthwise"]) for index in (0, 1)]
     five_three = "y=norm(conv5x5)+norm(conv3x3)"
     assert found == [[five_three], [f"{five_three}+norm(conv1x1)"]]

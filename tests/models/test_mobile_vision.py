@@ -13,11 +13,12 @@ import pytest
 
 import repjax
 from repjax import models
-from repjax.models.bottleneck_row import Row
-from tests.blocks.cases import quick_jit
-from tests.models.counting import of_form, shape
+from repjax.models.bottlenecks import Row
+from tests.evaluate import evaluated
+from tests.models.counting import shape, traced
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 # Published deploy counts of FastViT keep norms and layer scales that ours folds.
 PARAMETERS = {
@@ -114,13 +115,10 @@ def test_counts(name: str) -> None:
     model = models.create(name)
     height, width = model.config.preprocessing.input_size
     x = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    (train, variables), saved, elements = kept_norms(name, traced, model, x)
+    deploy, twin = traced(model.deploy(), x)
     deployed = jax.eval_shape(repjax.fuse_params, variables)
-    twin = jax.eval_shape(model.deploy().init, jax.random.key(0), x)
     assert jax.tree.map(shape, deployed) == jax.tree.map(shape, twin)
-
-    train, saved, elements = kept_norms(name, of_form, model, variables, x)
-    deploy = of_form(model.deploy(), deployed, x)
     parameters = train.parameters, deploy.parameters + saved + kept_scales(variables)
     assert deploy.norms == 0
     if name in PARAMETERS:
@@ -154,7 +152,7 @@ def test_parameters_of_towers_with_layer_norm(name: str) -> None:
 
 def parameters(model: Any) -> int:
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    shapes = shapes_of(model, x)
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
@@ -190,16 +188,16 @@ STRIDES["lcnetv2_small"] = (4, 8, 16, 32)
 def test_features_unbatched_images_and_fusing(name: str) -> None:
     model = models.create(name, num_classes=5, **SMALL[name])
     x = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype(np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    shapes = shapes_of(model, x)
     variables = random_variables(shapes)
 
     features = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     sizes = [y.shape[1:3] for y in features]
     assert sizes == [(math.ceil(64 / s), math.ceil(96 / s)) for s in STRIDES[name]]
 
-    logits = quick_jit(model.apply)(variables, x)
+    logits = evaluated(model.apply)(variables, x)
     assert logits.shape == (2, 5)
-    one = quick_jit(model.deploy().apply)(repjax.fuse_params(variables), x[0])
+    one = evaluated(model.deploy().apply)(evaluated(repjax.fuse_params)(variables), x[0])
     assert one.shape == (5,)
     np.testing.assert_allclose(one, logits[0], rtol=0, atol=2e-4 * np.abs(logits).max())
 
@@ -210,7 +208,7 @@ def test_trains_by_shape(name: str) -> None:
     drop_path = {"drop_path": 0.1} if name.startswith("fastvit") else {}
     model = models.create(name, num_classes=5, dtype=jnp.bfloat16, **drop_path, **SMALL[name])
     x = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = shapes_of(model, x)
 
     def train(variables: Any, x: Any) -> Any:
         rngs = {"dropout": jax.random.key(0)}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from repjax import models
+from tests.shapes import shapes_of
 
 
 def test_names_are_snake_case_and_unique() -> None:
@@ -47,6 +48,6 @@ def test_compute_type() -> None:
     sizes = {"depths": (1, 1, 1, 1), "widths": (4, 4, 4, 4)}
     model = models.create("repvgg_a0", dtype=jnp.bfloat16, **sizes)
     x = jnp.ones((1, 32, 32, 3))
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = shapes_of(model, x)
     assert jax.eval_shape(model.apply, variables, x).dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

@@ -12,10 +12,11 @@ import pytest
 
 import repjax
 from repjax import models
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.counting import count, count_deployed
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 # train, and the official deploy form, which merges kernels but keeps the other norms
 PARAMETERS = {
@@ -31,7 +32,7 @@ GMACS = {"replknet_31b": 15.3, "replknet_xl": 128.7}
 def test_parameters(name: str) -> None:
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     forms = [models.create(name, deployed=deployed) for deployed in (False, True)]
-    shapes = (jax.eval_shape(form.init, jax.random.key(0), x)["params"] for form in forms)
+    shapes = (shapes_of(form, x)["params"] for form in forms)
     found = tuple(sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in shapes)
     train, official = PARAMETERS[name]
     assert found == (train, official - norms_that_fold(forms[0].config))
@@ -88,7 +89,7 @@ def small(**fields: object) -> models.Network:
 
 
 def variables_of(model: models.Network, x: jax.Array) -> dict[str, object]:
-    return random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
+    return random_variables(shapes_of(model, x))
 
 
 def images() -> jax.Array:
@@ -101,14 +102,14 @@ def test_features_and_unbatched_images() -> None:
     outputs = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     shapes = [(9, 12, 4), (5, 6, 6), (3, 3, 8), (2, 2, 8)]
     assert [y.shape for y in outputs] == [(2, *shape) for shape in shapes]
-    both = quick_jit(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
+    both = evaluated(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
     np.testing.assert_allclose(*both(variables, x), rtol=1e-4, atol=1e-4)
 
 
 def test_norms_of_features_stay() -> None:
     model = small(norm_features=True)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = shapes_of(model, x)
     deployed = jax.eval_shape(repjax.fuse_params, variables)
     assert sorted(deployed["batch_stats"]) == [f"stage{stage}_norm" for stage in (1, 2, 3, 4)]
 
@@ -116,14 +117,14 @@ def test_norms_of_features_stay() -> None:
 def test_training_fuses_and_drops_paths() -> None:
     model, x = small(drop_path=0.5), images()
     variables = variables_of(model, x)
-    train = quick_jit(
+    train = evaluated(
         lambda v, key: model.apply(v, x, True, mutable=["batch_stats"], rngs={"dropout": key})
     )
     (one, updates), (two, _) = (train(variables, jax.random.key(seed)) for seed in (0, 1))
     assert bool((one != two).any())
     changed = {**variables, **updates}
 
-    @quick_jit
+    @evaluated
     def forms(changed: Any, x: Any) -> Any:
         fused = model.deploy().apply(repjax.fuse_params(changed), x)
         return model.apply(changed, x), fused
@@ -138,7 +139,7 @@ def test_the_last_norm_takes_the_statistics_of_the_map() -> None:
     variables = variables_of(model, x)
     train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
 
-    @quick_jit
+    @evaluated
     def run(variables: Any, x: Any) -> Any:
         return train(variables, x, method="features"), train(variables, x)
 

@@ -11,10 +11,11 @@ import pytest
 
 import repjax
 from repjax import models
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.models.counting import count, count_deployed
 from tests.models.sampled import sampled
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 PARAMETERS = {
     "repvgg_a0": (9_108_968, 8_309_384),
@@ -77,9 +78,9 @@ def small(**fields: object) -> models.RepVGG:
 def test_features_unbatched_images_and_training() -> None:
     model = small(squeeze_excite=0.5, groups=((2, 2),))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 33, 35, 3)), jnp.float32)
-    variables = random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
+    variables = random_variables(shapes_of(model, x))
 
-    @quick_jit
+    @evaluated
     def everything(variables: Any, x: jax.Array) -> Any:
         _, updates = model.apply(variables, x, train=True, mutable=["batch_stats"])
         return (

@@ -10,10 +10,12 @@ import pytest
 
 import repjax
 from repjax import models
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from repjax.models.ecbsr import ECBSR, ECBSRConfig
-from tests.blocks.cases import described, largest, quick_jit
+from tests.blocks.cases import described, largest
+from tests.evaluate import evaluated
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 ROWS = ((Row(3, 4, 8),), (Row(5, 4, 8, 0.25, 2), Row(3, 8, 8)))
 SIZES = {"widths": (4, 8), "depths": (1, 1)}
@@ -67,10 +69,10 @@ def test_fuses_unfuses_and_fuses_again(family: str, x64: None) -> None:
     model, channels = network(family)
     x = jax.ShapeDtypeStruct((1, 32, 32, channels), np.float64)
     model = model.clone(param_dtype=np.float64)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    shapes = shapes_of(model, x)
     trained, like = (random_variables(shapes, seed) for seed in (0, 1))
 
-    @quick_jit
+    @evaluated
     def around(trained: Any, like: Any) -> Any:
         deployed = repjax.fuse_params(trained)
         back = repjax.unfuse_params(deployed, like)

@@ -14,9 +14,10 @@ from repjax import models
 from repjax.torch import StateDictError, load
 from repjax.torch.fit import flat
 from repjax.torch.names import names_of, oihw
-from tests.blocks.cases import quick_jit
-from tests.models.counting import count, count_deployed, of_form
+from tests.evaluate import evaluated
+from tests.models.counting import Counts, count, count_deployed, image, traced
 from tests.models.values import random_variables
+from tests.shapes import shapes_of
 
 PARAMETERS = {
     "unireplknet_a": (4_649_060, 4_437_300),
@@ -38,23 +39,16 @@ GMACS = {
     "unireplknet_t": 4.9,
     "unireplknet_s": 9.1,
 }
+COUNTED = ("unireplknet_p", "unireplknet_n", "unireplknet_t")
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters(name: str) -> None:
-    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    forms = (models.create(name, deployed=deployed) for deployed in (False, True))
-    shapes = (jax.eval_shape(form.init, jax.random.key(0), x)["params"] for form in forms)
-    found = tuple(sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in shapes)
-    assert found == PARAMETERS[name]
-
-
-@pytest.mark.parametrize("name", ["unireplknet_p", "unireplknet_n", "unireplknet_t"])
+@pytest.mark.parametrize("name", COUNTED)
 def test_counts(name: str) -> None:
     """Of one network of each plan; the others differ in width alone, or are deeper."""
     model = models.create(name)
     train, deploy = count(model), count_deployed(model)
     assert (train.parameters, deploy.parameters) == PARAMETERS[name]
+    check_operations(name, deploy)
     config = model.config
     blocks = sum(config.depths)
     large = sum(
@@ -71,12 +65,18 @@ def test_counts(name: str) -> None:
     assert (train.norms, deploy.norms) == (8 * large + 2 * small, 0)
 
 
-@pytest.mark.parametrize("name", GMACS)
-def test_operations(name: str) -> None:
-    model = models.create(name, deployed=True)
-    x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    counts = of_form(model, jax.eval_shape(model.init, jax.random.key(0), x), x)
-    assert counts.macs / 1e9 == pytest.approx(GMACS[name], abs=0.06)
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name not in COUNTED])
+def test_parameters_and_operations(name: str) -> None:
+    model = models.create(name)
+    counts, _ = traced(model.deploy(), image(224))
+    train = sum(leaf.size for leaf in jax.tree.leaves(shapes_of(model, image(64))["params"]))
+    assert (train, counts.parameters) == PARAMETERS[name]
+    check_operations(name, counts)
+
+
+def check_operations(name: str, counts: Counts) -> None:
+    if name in GMACS:
+        assert counts.macs / 1e9 == pytest.approx(GMACS[name], abs=0.06)
 
 
 def test_every_network_is_listed() -> None:
@@ -86,7 +86,7 @@ def test_every_network_is_listed() -> None:
 def test_published_kernel_sizes() -> None:
     model = models.create("unireplknet_t", widths=(4, 4, 4, 4))
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    params = jax.eval_shape(model.deploy().init, jax.random.key(0), x)["params"]
+    params = shapes_of(model.deploy(), x)["params"]
     sizes = {
         name: next(params[name][kind]["kernel"].shape[0] for kind in KINDS if kind in params[name])
         for name in params
@@ -111,7 +111,7 @@ def small(**fields: object) -> models.Network:
 
 
 def variables_of(model: models.Network, x: jax.Array) -> dict[str, object]:
-    return random_variables(jax.eval_shape(model.init, jax.random.key(0), x))
+    return random_variables(shapes_of(model, x))
 
 
 def images() -> jax.Array:
@@ -124,21 +124,21 @@ def test_features_and_unbatched_images() -> None:
     outputs = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
     shapes = [(9, 12, 4), (5, 6, 8), (3, 3, 8), (2, 2, 8)]
     assert [y.shape for y in outputs] == [(2, *shape) for shape in shapes]
-    both = quick_jit(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
+    both = evaluated(lambda v, x: (model.apply(v, x)[0], model.apply(v, x[0])))
     np.testing.assert_allclose(*both(variables, x), rtol=2e-5, atol=2e-5)
 
 
 def test_training_fuses_and_drops_paths() -> None:
     model, x = small(drop_path=0.5), images()
     variables = variables_of(model, x)
-    train = quick_jit(
+    train = evaluated(
         lambda v, key: model.apply(v, x, True, mutable=["batch_stats"], rngs={"dropout": key})
     )
     (one, updates), (two, _) = (train(variables, jax.random.key(seed)) for seed in (0, 1))
     assert bool((one != two).any())
     changed = {**variables, **updates}
 
-    @quick_jit
+    @evaluated
     def forms(changed: Any, x: Any) -> Any:
         fused = model.deploy().apply(repjax.fuse_params(changed), x)
         return model.apply(changed, x), fused

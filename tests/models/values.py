@@ -28,6 +28,6 @@ def random_variables(shapes: Any, seed: int = 0) -> Any:
             values = random.uniform(0.5, 1.5, leaf.shape) * random.choice([-1, 1], leaf.shape)
         else:
             values *= 0.3
-        return jax.numpy.asarray(values, leaf.dtype)
+        return jax.device_put(values.astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(draw, shapes)

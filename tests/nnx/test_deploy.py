@@ -12,7 +12,8 @@ from flax import nnx
 
 import repjax.nnx
 from repjax import blocks
-from tests.blocks.cases import convolutions, largest, quick_jit, random_tree, same
+from tests.blocks.cases import convolutions, largest, random_tree, same
+from tests.evaluate import evaluated
 from tests.nnx.pairs import arrays
 
 X = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype(np.float32)
@@ -49,7 +50,7 @@ def network(**fields: Any) -> Network:
 
 def forward(model: nnx.Module, x: Any) -> Any:
     graph, state = nnx.split(model)
-    return quick_jit(lambda state, x: nnx.merge(graph, state)(x))(state, x)
+    return evaluated(lambda state, x: nnx.merge(graph, state)(x))(state, x)
 
 
 @pytest.mark.usefixtures("x64")

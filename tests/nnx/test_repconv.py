@@ -14,7 +14,8 @@ import repjax.nnx
 from repjax import blocks
 from repjax.branches import AveragePool, Fixed, KxK, Online, Pointwise, Scale, Sequence, Shift
 from repjax.branches import Identity as Input
-from tests.blocks.cases import TABLE, Case, largest, quick_jit, random_variables, same
+from tests.blocks.cases import TABLE, Case, largest, random_variables, same
+from tests.evaluate import evaluated
 from tests.nnx.pairs import arrays, fill, laid_over
 
 X = np.random.default_rng(0).normal(size=(2, 9, 8, 4))
@@ -65,7 +66,7 @@ def forms(linen: Any, model: nnx.Module, variables: Any, x: Any) -> None:
         )
         return (y**2).sum(), (y, updated)
 
-    @quick_jit
+    @evaluated
     def run(params: Any, rest: Any, variables: Any, x: Any) -> Any:
         others = {name: tree for name, tree in variables.items() if name != "params"}
         found = jax.grad(loss, has_aux=True)(params, rest, x)

@@ -11,7 +11,8 @@ from repjax.blocks.fastvit import PatchEmbed, RepCPE, RepMixer
 from repjax.blocks.fastvit_stages import AttentionBlock, RepMixerBlock
 from repjax.blocks.mobileone import MobileOneBlock
 from repjax.blocks.replknet import ReparamLargeKernelConv
-from repjax.models.fastvit import FastViT, FastViTConfig
+from repjax.models.fastvit import FastViT
+from repjax.models.fastvit_sizes import FastViTConfig
 from tests.reference_builders import Case, Meta
 
 F64 = {"param_dtype": "float64"}

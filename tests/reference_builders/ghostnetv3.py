@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repjax.blocks.ghostnetv3 import GhostBottleneckV3, GhostModuleV3
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from repjax.models.ghostnetv3 import GhostNetV3, GhostNetV3Config
 from tests.reference_builders import Case, Meta
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repjax.blocks.repghost import RepGhostBottleneck, RepGhostModule
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from repjax.models.repghost import RepGhostConfig, RepGhostNet
 from tests.reference_builders import Case, Meta
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from repjax import algebra
-from repjax.models.bottleneck_row import Row
+from repjax.models.bottlenecks import Row
 from repjax.models.repghost import RepGhostConfig, RepGhostNet
 from repjax.torch import Names, StateDictError, load
 from repjax.torch.arrays import hwio

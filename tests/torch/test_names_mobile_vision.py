@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.models.bottleneck_row import Row
-from repjax.models.fastvit import FastViT, FastViTConfig
+from repjax.models.bottlenecks import Row
+from repjax.models.fastvit import FastViT
+from repjax.models.fastvit_sizes import FastViTConfig
 from repjax.models.ghostnetv3 import GhostNetV3, GhostNetV3Config
 from repjax.models.lcnetv2 import LCNetV2, LCNetV2Config
 from repjax.models.repghost import RepGhostConfig, RepGhostNet

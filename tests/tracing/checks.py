@@ -9,15 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax import count_operations, fuse
-from tests.tracing.reading import Work, work
+from repjax import fuse
+from repjax.counting import operations_in
+from tests.evaluate import Program, outputs
+from tests.tracing.reading import Work, work_in
 
 COUNTED = {"conv": "conv_general_dilated", "dot": "dot_general", "pool": "reduce_window_sum"}
 
 
 def counts(fn, *args):
     """Numbers of convolutions, dots and pools, those that are there."""
-    found = count_operations(fn, *args)
+    return counts_in(Program(fn, *args))
+
+
+def counts_in(program):
+    """The same of a program that is traced already."""
+    found = operations_in(program.jaxpr)
     return {short: found[name] for short, name in COUNTED.items() if found[name]}
 
 
@@ -29,8 +36,8 @@ def random_like(tree, seed=0):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         if len(leaf.shape) <= 1:
-            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape))
-        return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])))
+            return array(rng.uniform(0.5, 1.5, leaf.shape))
+        return array(rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])))
 
     return jax.tree.map(draw, tree)
 
@@ -40,8 +47,13 @@ def numbers(*shape, seed=1):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def array(values):
+    """A JAX array; `jnp.asarray` would compile a program for each shape."""
+    return jax.device_put(values)
+
+
 def image(*shape, seed=1):
-    return jnp.asarray(numbers(*shape, seed=seed))
+    return array(numbers(*shape, seed=seed))
 
 
 def error(expected, found):
@@ -65,6 +77,11 @@ def error(expected, found):
     return worst
 
 
+def gap(apply, variables, fused, *inputs):
+    """How far a fused program is from the original, on other inputs than those of `fuse` too."""
+    return error(outputs(apply, variables, *inputs), outputs(fused.apply, fused.params, *inputs))
+
+
 def is_float(leaf):
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
@@ -76,7 +93,8 @@ def others(variables):
     def change(leaf):
         if not is_float(leaf):
             return leaf
-        return jnp.asarray(leaf * (1 + rng.uniform(0.05, 0.3, leaf.shape)) + 0.01, leaf.dtype)
+        leaf = np.asarray(leaf)
+        return (leaf * (1 + rng.uniform(0.05, 0.3, leaf.shape)) + 0.01).astype(leaf.dtype)
 
     return jax.tree.map(change, variables)
 
@@ -118,24 +136,24 @@ def check(
         options: for `fuse`.
     """
     fused = fuse(apply, variables, *inputs, **options)
-    expected = apply(variables, *inputs)
-    found = fused.apply(fused.params, *inputs)
+    one, two = Program(apply, variables, *inputs), Program(fused.apply, fused.params, *inputs)
+    expected, found = one.outputs(), two.outputs()
     assert jax.tree.structure(expected) == jax.tree.structure(found)
     assert error(expected, found) <= tolerance
     depend_on_variables(fused, variables)
     if gradients:
         same_gradients(apply, variables, fused, *inputs)
     if before is not None:
-        assert counts(apply, variables, *inputs) == before
+        assert counts_in(one) == before
     if after is not None:
-        assert counts(fused.apply, fused.params, *inputs) == after
-    one, two = work(apply, variables, *inputs), work(fused.apply, fused.params, *inputs)
-    no_more(one, two)
+        assert counts_in(two) == after
+    native, merged = work_in(one, variables), work_in(two, fused.params)
+    no_more(native, merged)
     if products is not None:
-        assert two.products == products
+        assert merged.products == products
     if shifts is not None:
-        assert two.shifts == shifts
-    left = count_operations(fused.apply, fused.params, *inputs)
+        assert merged.shifts == shifts
+    left = operations_in(two.jaxpr)
     assert not [name for name in gone if left[name]]
     return fused
 
@@ -177,7 +195,7 @@ def same_gradients(apply, variables, fused, *inputs, tolerance=1e-10):
             return total(run(*jax.tree.unflatten(treedef, leaves)))
 
         slopes = jax.grad(scalar, tuple(range(len(places))))
-        return slopes(*(floats[place] for place in places))
+        return outputs(slopes, *(floats[place] for place in places))
 
     expected = of(lambda variables, inputs: apply(variables, *inputs))
     found = of(lambda variables, inputs: fused.apply(fused.fuse_params(variables), *inputs))

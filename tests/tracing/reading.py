@@ -8,6 +8,8 @@ import math
 import jax
 from jax.extend import core
 
+from tests.evaluate import Program
+
 CONSTANT, WEIGHT, DATA = range(3)
 
 
@@ -32,20 +34,15 @@ class Work:
 
 def work(fn, variables, *inputs):
     """Read ``fn(variables, *inputs)``; calls are entered, a loop counts as one turn."""
-    arrays, treedef = jax.tree.flatten((variables, inputs))
-    places = [place for place, leaf in enumerate(arrays) if hasattr(leaf, "dtype")]
+    return work_in(Program(fn, variables, *inputs), variables)
 
-    def flat(*values):
-        leaves = list(arrays)
-        for place, value in zip(places, values, strict=True):
-            leaves[place] = value
-        variables, inputs = jax.tree.unflatten(treedef, leaves)
-        return fn(variables, *inputs)
 
-    jaxpr = jax.make_jaxpr(flat)(*(arrays[place] for place in places))
-    count = len(jax.tree.leaves(variables))
+def work_in(program, variables):
+    """The same of a program that is traced already."""
+    count = sum(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(variables))
     found = Work()
-    _walk(jaxpr, [WEIGHT if place < count else DATA for place in places], found)
+    kinds = [WEIGHT if place < count else DATA for place in range(len(program.jaxpr.in_avals))]
+    _walk(program.jaxpr, kinds, found)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import repjax
-from tests.tracing.checks import check, error, image, leaves_called, mostly_slow, numbers
+from tests.tracing.checks import check, error, gap, image, leaves_called, mostly_slow, numbers
 from tests.tracing.parts import conv, norm, relu, weights
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -61,7 +61,7 @@ def test_geometry(name, dims):
     for small in (7, 3, 1) if dims == 1 else (8, 7, 3, 2, 1):
         if small + sum(padding) > dilation * (size - 1):
             x = image(2, *(small,) * dims, C)
-            assert error(apply(w, x), fused.apply(fused.params, x)) <= 1e-12
+            assert gap(apply, w, fused, x) <= 1e-12
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -75,7 +75,7 @@ def test_dimensions_and_unequal_sizes(dims):
     sizes = (5, 4, 6)[3 - dims :]
     fused = check(apply, w, image(1, *sizes, C), after={"conv": 1}, shifts=1)
     x = image(2, *(3,) * dims, C)
-    assert error(apply(w, x), fused.apply(fused.params, x)) <= 1e-12
+    assert gap(apply, w, fused, x) <= 1e-12
 
 
 def test_a_transposed_convolution_behind_a_shift():
@@ -141,7 +141,7 @@ def run_chain(seed):
     # zero padding after a crop is a border that one kernel does not have
     fused = check(apply, w, image(1, 16, C), after=None if cropped else {"conv": 1})
     x = image(1, 23, C)
-    assert error(apply(w, x), fused.apply(fused.params, x)) <= 1e-12
+    assert gap(apply, w, fused, x) <= 1e-12
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -182,7 +182,7 @@ def test_a_bias_for_every_position(name):
 
     fused = check(apply, W, X(), products=0, shifts=1)
     assert fused.report.totals.kernels.get("conv", 0) == ("crop" not in name)
-    assert error(apply(W, X(seed=3)), jax.jit(fused.apply)(fused.params, X(seed=3))) <= 1e-12
+    assert gap(apply, W, fused, X(seed=3)) <= 1e-12
 
 
 def test_a_bias_for_every_token():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import repjax
-from tests.tracing.checks import check, counts, error, image, leaves_called, named_leaves
+from tests.tracing.checks import check, counts, error, gap, image, leaves_called, named_leaves
 from tests.tracing.parts import conv, keras_norm, norm, pool, relu, weights
 from tests.tracing.reading import work
 
@@ -51,7 +51,7 @@ def test_input_normalization_goes_into_a_padded_stem(name, strides):
     assert border.shape == (3, 3, 1, C)
     for shape in ((2, 8, 9, 3), (1, 1, 2, 3)):
         x = image(*shape)
-        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+        assert gap(apply, W, fused, x) <= 1e-12
         assert counts(fused.apply, fused.params, x) == {"conv": 1}
 
 
@@ -108,7 +108,7 @@ def test_a_shift_before_zero_padding(name):
     assert leaves_called(fused.params, "bias_map")
     assert stored(fused.params) <= sum(leaf.size for leaf in jax.tree.leaves(W))
     x = image(2, 6, 5, C)
-    assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+    assert gap(apply, W, fused, x) <= 1e-12
 
 
 def stored(params):

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from repjax import fuse
-from tests.tracing.checks import counts, error, image, linen, random_like
+from tests.tracing.checks import counts, error, gap, image, linen, random_like
 from tests.tracing.test_families import RepVGG, RepVGGBlock
 
 
@@ -114,7 +114,7 @@ def test_jit_vmap_and_grad_of_fuse_params(case):
 def test_other_batch_sizes_and_resolutions(case, shape):
     apply, variables, _, fused = case
     x = image(*shape)
-    assert error(apply(variables, x), jax.jit(fused.apply)(fused.params, x)) < 1e-12
+    assert gap(apply, variables, fused, x) < 1e-12
     assert counts(fused.apply, fused.params, x) == {"conv": 3, "dot": 1}
 
 
@@ -152,13 +152,13 @@ def test_scan_over_blocks_keeps_its_parameters_stacked(x64):
     variables = linen(module, x)
     fused = fuse(module.apply, variables, x)
     apply = jax.jit(module.apply)
-    assert error(apply(variables, x), jax.jit(fused.apply)(fused.params, x)) < 1e-12
+    assert gap(apply, variables, fused, x) < 1e-12
     assert counts(module.apply, variables, x) == {"conv": 7}
     assert counts(fused.apply, fused.params, x) == {"conv": 4}
     assert fused.params["blocks"]["block"]["kernel"].shape == (3, 3, 3, 4, 4)
     assert fused.report.totals.kernels["conv"] == 4
     wide = image(2, 8, 5, 3)
-    assert error(apply(variables, wide), jax.jit(fused.apply)(fused.params, wide)) < 1e-12
+    assert gap(apply, variables, fused, wide) < 1e-12
 
 
 def test_a_module_called_twice_has_one_kernel(x64):

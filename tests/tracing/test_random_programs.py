@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from repjax import fuse
+from tests.evaluate import Program
 from tests.tracing import moves
-from tests.tracing.checks import counts, error, image, named_leaves, no_more, same_gradients
+from tests.tracing.checks import (
+    array,
+    counts_in,
+    error,
+    image,
+    named_leaves,
+    no_more,
+    same_gradients,
+)
 from tests.tracing.parts import conv, norm, pool
-from tests.tracing.reading import work
+from tests.tracing.reading import work_in
 
 pytestmark = pytest.mark.usefixtures("x64_on_all_threads")
 
@@ -36,7 +45,7 @@ class Draw:
 
     def weight(self, *shape):
         name = f"m{len(self.weights):02d}"
-        self.weights[name] = jnp.asarray(self.rng.uniform(0.5, 1.5, shape) / np.prod(shape[:-1]))
+        self.weights[name] = array(self.rng.uniform(0.5, 1.5, shape) / np.prod(shape[:-1]))
         return name
 
     def pick(self, *choices):
@@ -153,13 +162,12 @@ def run(seed, gradients):
         return program(drawn.steps, w, *inputs)
 
     fused = fuse(apply, drawn.weights, *inputs)
-    expected, found = apply(drawn.weights, *inputs), fused.apply(fused.params, *inputs)
-    assert error(expected, found) <= 1e-12, (seed, drawn.steps)
-    both = [(apply, drawn.weights), (fused.apply, fused.params)]
-    before, after = (counts(f, p, *inputs) for f, p in both)
+    one, two = Program(apply, drawn.weights, *inputs), Program(fused.apply, fused.params, *inputs)
+    assert error(one.outputs(), two.outputs()) <= 1e-12, (seed, drawn.steps)
+    before, after = counts_in(one), counts_in(two)
     for name in ("conv", "dot", "pool"):
         assert after.get(name, 0) <= before.get(name, 0), (seed, drawn.steps)
-    no_more(*(work(f, p, *inputs) for f, p in both))
+    no_more(work_in(one, drawn.weights), work_in(two, fused.params))
     stored = sum(leaf.size for path, leaf in named_leaves(fused.params) if "bias_map" not in path)
     assert stored <= sum(leaf.size for leaf in drawn.weights.values()), (seed, drawn.steps)
     if gradients:

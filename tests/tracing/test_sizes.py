@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from repjax import fuse
-from tests.tracing.checks import check, counts, error, image
+from tests.tracing.checks import check, counts, error, gap, image
 from tests.tracing.parts import conv, norm, pool, relu, weights
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -43,7 +43,7 @@ def test_a_pool_over_the_whole_map_fits_every_resolution(name, last):
     fused = check(apply, W, X())
     for shape in ((2, 9, 7, C), (1, 3, 3, C), (1, 1, 1, C)):
         x = image(*shape)
-        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+        assert gap(apply, W, fused, x) <= 1e-12
 
 
 def test_a_pool_that_happens_to_cover_the_map():
@@ -54,7 +54,7 @@ def test_a_pool_that_happens_to_cover_the_map():
     fused = check(apply, W, X())
     for shape in ((1, 12, 12, C), (1, 7, 13, C)):
         x = image(*shape)
-        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+        assert gap(apply, W, fused, x) <= 1e-12
 
 
 LAST = {
@@ -79,7 +79,7 @@ def test_a_pool_of_one_size_on_maps_of_many(first, last, sizes):
     fused = check(apply, W, image(1, sizes[0], sizes[0], C))
     for size in sizes[1:]:
         x = image(1, size, size, C)
-        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+        assert gap(apply, W, fused, x) <= 1e-12
 
 
 def test_a_refusal_gives_its_own_reason():
@@ -143,7 +143,7 @@ def test_what_is_legal_for_every_size_is_merged(name, shape):
     assert counts(fused.apply, fused.params, X()) == after
     for size in (6, 9):
         x = image(1, size, 8, C)
-        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+        assert gap(apply, W, fused, x) <= 1e-12
 
 
 def test_what_depends_on_the_size_is_replayed_with_that_reason():
@@ -153,7 +153,7 @@ def test_what_depends_on_the_size_is_replayed_with_that_reason():
     fused = fuse(apply, W, spec("1, h, w, 4"))
     for size in (6, 7):
         x = image(1, size, size, C)
-        assert error(apply(W, x), fused.apply(fused.params, x)) <= 1e-12
+        assert gap(apply, W, fused, x) <= 1e-12
         assert counts(fused.apply, fused.params, x) == {"conv": 2}
     assert any("size" in reason for reason in fused.report.reasons)
 

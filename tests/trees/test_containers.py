@@ -14,7 +14,8 @@ from flax import nnx
 
 import repjax
 from repjax.blocks import RepConv, ResidualConv
-from tests.blocks.cases import cast, largest, quick_jit, random_tree, random_variables, same
+from tests.blocks.cases import cast, largest, random_tree, random_variables, same
+from tests.evaluate import evaluated
 from tests.trees.networks import REPVGG
 
 X = np.random.default_rng(0).normal(size=(2, 6, 7, 4)).astype(np.float32)
@@ -34,7 +35,7 @@ def test_frozen_dicts_come_out_as_dicts(variables: Any) -> None:
 def test_boxed_leaves_come_out_plain() -> None:
     init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, None, None, "model"))
     block = RepConv(4, kernel_init=init)
-    variables = quick_jit(lambda x: block.init(jax.random.key(0), x))(X)
+    variables = evaluated(lambda x: block.init(jax.random.key(0), x))(X)
     node = variables["params"][REPVGG]
     assert isinstance(node["conv3x3"]["kernel"], nn.Partitioned)
     fused = repjax.fuse_params(variables)
@@ -75,8 +76,8 @@ def test_a_stack_is_refused_with_a_hint_and_fused_by_vmap() -> None:
     def layer(x: jax.Array, leaves: Any) -> tuple[jax.Array, None]:
         return nn.relu(RepConv(4, deployed=True).apply({"params": leaves}, x)), None
 
-    native = quick_jit(Scanned().apply)(variables, X)
-    deployed, _ = quick_jit(lambda x, block: jax.lax.scan(layer, x, block))(X, block)
+    native = evaluated(Scanned().apply)(variables, X)
+    deployed, _ = evaluated(lambda x, block: jax.lax.scan(layer, x, block))(X, block)
     assert largest(native - deployed) <= 1e-4 * largest(native)
 
 
@@ -142,11 +143,11 @@ def test_an_nnx_state_goes_through_the_same_door() -> None:
     assert set(fused["blocks"][1]) == {"kernel", "bias"}
     assert fused["head"]["kernel"] is pure["head"]["kernel"]
 
-    @quick_jit
+    @evaluated
     def native(pure: Any, x: Any) -> Any:
         return nnx.merge(graph, pure)(x)
 
-    @quick_jit
+    @evaluated
     def deployed(fused: Any, x: Any) -> Any:
         conv = RepConv(4, deployed=True)
         for number in (0, 1):

@@ -13,13 +13,14 @@ import pytest
 
 import repjax
 from repjax.blocks import KxK, RepConv
-from tests.blocks.cases import cast, convolutions, described, identical, largest, quick_jit, same
+from tests.blocks.cases import cast, convolutions, described, identical, largest, same
+from tests.evaluate import evaluated
 from tests.trees.networks import IMAGES, PATHS, Network, at, paths_of
 
 
 @pytest.mark.usefixtures("x64")
 def test_the_network_computes_the_same(exact: Any) -> None:
-    @quick_jit
+    @evaluated
     def run(variables: Any, x: Any) -> Any:
         deployed = Network().deploy().apply(repjax.fuse_params(variables), x)
         return Network().apply(variables, x), deployed

@@ -10,7 +10,8 @@ import pytest
 
 import repjax
 from repjax.blocks import AveragePool, KxK, Norm, Pointwise, RepConv, Scale, Sequence
-from tests.blocks.cases import described, largest, quick_jit, random_tree, random_variables, same
+from tests.blocks.cases import described, largest, random_tree, random_variables, same
+from tests.evaluate import evaluated
 from tests.trees.networks import IMAGES, Network
 
 BLOCKS = {
@@ -35,7 +36,7 @@ def test_gradient_through_the_fold_is_that_of_the_native_network(name: str) -> N
         y = block.deploy().apply(repjax.fuse_params(variables), x)
         return (jnp.sin(y) * weights).sum()
 
-    wanted, found = quick_jit(lambda v: (jax.grad(native)(v), jax.grad(fused)(v)))(variables)
+    wanted, found = evaluated(lambda v: (jax.grad(native)(v), jax.grad(fused)(v)))(variables)
     assert same(found, wanted, 1e-10)
     assert all(largest(leaf) > 0 for leaf in jax.tree.leaves(wanted["batch_stats"]))
 
@@ -73,9 +74,9 @@ def test_abstract_leaves_are_pointed_to_eval_shape() -> None:
 def test_training_goes_on_through_the_fold() -> None:
     """Steps of gradient descent on native parameters, with the loss of the deployed form."""
     x = jnp.asarray(IMAGES, jnp.float32)
-    variables = quick_jit(Network().init)(jax.random.key(0), x)
+    variables = evaluated(Network().init)(jax.random.key(0), x)
 
-    @quick_jit
+    @evaluated
     def step(params: Any) -> Any:
         def loss(params: Any) -> Any:
             fused = repjax.fuse_params({**variables, "params": params})

@@ -16,11 +16,11 @@ from tests.blocks.cases import (
     cast,
     described,
     largest,
-    quick_jit,
     random_tree,
     random_variables,
     same,
 )
+from tests.evaluate import evaluated
 from tests.trees.networks import IMAGES, PATHS, Network, at, paths_of
 
 X = np.random.default_rng(0).normal(size=(2, 6, 7, 4))
@@ -35,7 +35,7 @@ def edited_tree(variables: Any) -> Any:
 def test_the_network_computes_the_edited_function(exact: Any) -> None:
     edited = edited_tree(exact)
 
-    @quick_jit
+    @evaluated
     def run(edited: Any, like: Any, x: Any) -> Any:
         unfused = repjax.unfuse_params(edited, like)
         native = Network().apply(unfused, x)
@@ -130,7 +130,7 @@ def test_where_kernel_and_bias_find_a_place(name: str) -> None:
     block = RepConv(4, WAYS[name], norm=None, use_bias=False)
     like = random_variables(block, X)
     edited = edited_tree(like)
-    run = quick_jit(lambda edited, like: repjax.fuse_params(repjax.unfuse_params(edited, like)))
+    run = evaluated(lambda edited, like: repjax.fuse_params(repjax.unfuse_params(edited, like)))
     again = run(edited, like)
     assert same(again, edited, 1e-11)
 

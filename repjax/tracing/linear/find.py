@@ -93,13 +93,13 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
     roles = Roles()
     related: set[Operation] = set()
     reasons: dict[Operation, str] = {}
-    ranked = [
-        (RULES[one.name].rank, one)
+    turns = [
+        (RULES[one.name].turn, one)
         for one in program.operations
         if one.name in RULES and not one.equation.effects and one.data
     ]
-    for rank in sorted({rank for rank, _ in ranked}):
-        waiting = [one for at, one in ranked if at == rank]
+    for turn in sorted({turn for turn, _ in turns}):
+        waiting = [one for at, one in turns if at == turn]
         while waiting:
             left = [one for one in waiting if not _related(one, roles, related, reasons)]
             if len(left) == len(waiting):
@@ -108,7 +108,7 @@ def _relate(program: Program) -> tuple[Roles, set[Operation], dict[Operation, st
                     reasons[operation] = "nothing says what its axes are"
                     left.remove(operation)
             waiting = left
-        if rank == _HINTED:
+        if turn == _HINTED:
             _follow_hints(program, related, roles)
     for operation in program.operations:
         for value in (*operation.data, *operation.results) if operation in related else ():

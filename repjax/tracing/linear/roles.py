@@ -35,13 +35,13 @@ class Relation:
 class Layout:
     """The axes of one value by role; spatial axes in the order kernels have them.
 
-    What is neither space nor channels is batch; `examples` are those known to be.
+    What is neither space nor channels is batch; `known_batch` are those known to be.
     """
 
     batch: tuple[int, ...]
     space: tuple[int, ...]
     channel: int
-    examples: tuple[int, ...] = dataclasses.field(default=(), compare=False)
+    known_batch: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def dims(self) -> int:

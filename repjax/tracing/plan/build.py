@@ -11,8 +11,8 @@ from repjax.primitives import Kind
 from repjax.tracing.linear.find import Linear, find_linear, nothing_linear
 from repjax.tracing.plan import cost as costs
 from repjax.tracing.plan.divide import Division, divide, divide_alike
+from repjax.tracing.plan.evaluator import Evaluator
 from repjax.tracing.plan.group import Group
-from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.instructions import Merged, Replay, Types
 from repjax.tracing.plan.loops import Loop, read_body
 from repjax.tracing.plan.naming import (
@@ -47,8 +47,10 @@ def make_plan(
         ValueError: what was decided there is not exact here.
     """
     linear = find_linear(program)
-    groups = Groups(linear, cost)
-    division = divide(program, groups) if like is None else divide_alike(program, groups, like.own)
+    evaluator = Evaluator(linear, cost)
+    division = (
+        divide(program, evaluator) if like is None else divide_alike(program, evaluator, like.own)
+    )
     return _Builder(program, linear, division, tuple(variables), cost, like).plan()
 
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from repjax.tracing.linear.forms import Base, Form
 from repjax.tracing.linear.maps import Map
+from repjax.tracing.plan.evaluator import Evaluator
 from repjax.tracing.plan.group import Group
-from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.outcome import Outcome
 from repjax.tracing.program.program import Value
 
@@ -27,13 +27,13 @@ class Carried(enum.Enum):
 
 
 def carry(
-    found: Sequence[Group], groups: Groups, chosen: Mapping[Value, Carried] | None = None
+    found: Sequence[Group], evaluator: Evaluator, chosen: Mapping[Value, Carried] | None = None
 ) -> tuple[list[Group], dict[Value, Carried]]:
     """Groups in which scales and constants are applied where that is cheapest.
 
     Args:
         found: all groups, in the order of their roots.
-        groups: evaluates groups.
+        evaluator: evaluates groups.
         chosen: what was carried in another trace; None to decide.
 
     Returns:
@@ -47,11 +47,11 @@ def carry(
         for what in (Carried.EVERYTHING, Carried.CONSTANTS) if readers else ():
             if chosen is not None and chosen.get(root) is not what:
                 continue
-            pair = _without(result[root], what, groups)
+            pair = _without(result[root], what, evaluator)
             if pair is None:
                 continue
             bare, form = pair
-            after = [groups.with_given(result[reader], {root: form}) for reader in readers]
+            after = [evaluator.with_given(result[reader], {root: form}) for reader in readers]
             merged = [one for one in after if one is not None]
             if len(merged) < len(after):
                 continue
@@ -65,13 +65,13 @@ def carry(
     return list(result.values()), carried
 
 
-def _without(group: Group, what: Carried, groups: Groups) -> tuple[Group, Form] | None:
+def _without(group: Group, what: Carried, evaluator: Evaluator) -> tuple[Group, Form] | None:
     """The group as it would be left, and the form of its root in terms of what is kept."""
     outcome, root = group.outcome, group.root
     if outcome is None or not _is_plain(outcome) or not outcome.parts[0].terms:
         return None
     (part,) = outcome.parts
-    alone = groups.linear.affine.of_value(root)
+    alone = evaluator.linear.affine.of_value(root)
     terms: tuple[tuple[Base, Map], ...] = alone.terms
     left: Group | None
     if what is Carried.EVERYTHING:
@@ -79,11 +79,11 @@ def _without(group: Group, what: Carried, groups: Groups) -> tuple[Group, Form] 
         light = first.kind in {"identity", "scale", "negative"} and isinstance(first.base, Value)
         if others or not light or first.window is not None:
             return None
-        terms, left = ((first.base, first.map),), groups.not_computed(group)
+        terms, left = ((first.base, first.map),), evaluator.not_computed(group)
     else:
         if part.bias is None and part.image is None and not part.bias_maps:
             return None
-        left = groups.without_constants(group)
+        left = evaluator.without_constants(group)
     form = dataclasses.replace(
         alone, terms=(*terms, *part.bias_maps), bias=part.bias, image=part.image
     )

@@ -63,7 +63,7 @@ def price(kernels: Sequence[Kernel], cost: Cost) -> float:
 def elements(value: Value, affine: Affine, features: int | None = None) -> float:
     """Number of elements of one example: all axes but batch (the first where none is known)."""
     layout = affine.layout(value)
-    batch = layout.examples or layout.batch[:1]
+    batch = layout.known_batch or layout.batch[:1]
     axes = [a for a in range(len(value.shape)) if a not in (*batch, layout.channel)]
     sizes = [value.shape[axis] for axis in axes]
     count = math.prod(size if isinstance(size, int) else SYMBOLIC_SIZE for size in sizes)

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.tracing.plan.carry import Carried, carry
+from repjax.tracing.plan.evaluator import Evaluator
 from repjax.tracing.plan.group import Group, kernel_signatures
-from repjax.tracing.plan.groups import Groups
 from repjax.tracing.plan.search import Cut, Split, search
 from repjax.tracing.program.program import Program, Value
 
@@ -26,18 +26,18 @@ class Division:
     carried: Mapping[Value, Carried] = dataclasses.field(default_factory=dict)
 
 
-def divide(program: Program, groups: Groups) -> Division:
+def divide(program: Program, evaluator: Evaluator) -> Division:
     """The best division found."""
     values = [value for one in program.operations for value in one.results]
-    values = [value for value in values if value in groups.linear.values and value.is_used]
-    whole = Split.of(values, groups)
+    values = [value for value in values if value in evaluator.linear.values and value.is_used]
+    whole = Split.of(values, evaluator)
     found: list[Group] = []
     cuts: list[Cut] = []
     for members in whole.members.values():
-        split, reasons = search(members, groups)
+        split, reasons = search(members, evaluator)
         found += split.groups
         cuts += reasons
-    final, carried = carry(_in_order(found), groups)
+    final, carried = carry(_in_order(found), evaluator)
     ordered = tuple(sorted(cuts, key=lambda cut: cut.value.number))
     return Division(_in_order(final), ordered, carried)
 
@@ -75,7 +75,7 @@ def decisions(division: Division) -> tuple[Decision, ...]:
     )
 
 
-def divide_alike(program: Program, groups: Groups, decided: Sequence[Decision]) -> Division:
+def divide_alike(program: Program, evaluator: Evaluator, decided: Sequence[Decision]) -> Division:
     """The division of another trace of the same program.
 
     Raises:
@@ -86,20 +86,20 @@ def divide_alike(program: Program, groups: Groups, decided: Sequence[Decision]) 
     chosen: dict[Value, Carried] = {}
     for decision in decided:
         members = tuple(values[number] for number in decision.values)
-        linear = all(value in groups.linear.values for value in members)
-        group = groups.group(members) if linear else None
+        linear = all(value in evaluator.linear.values for value in members)
+        group = evaluator.group(members) if linear else None
         if group is not None and (group.outcome is not None or not decision.merged):
-            found.append(groups.as_decided(group, decision.merged, decision.kernels))
+            found.append(evaluator.as_decided(group, decision.merged, decision.kernels))
             if decision.carried is not None:
                 chosen[group.root] = decision.carried
         elif decision.merged:
             stuck = None if group is None else group.stuck
             raise ValueError("its axes differ" if stuck is None else stuck.reason)
-    final, carried = carry(found, groups, chosen)
+    final, carried = carry(found, evaluator, chosen)
     if carried != chosen:
         raise ValueError("a constant cannot be added further on")
     counts = {decision.values[-1]: decision.bias_maps for decision in decided}
-    final = [groups.with_fewer_bias_maps(group, counts[group.root.number]) for group in final]
+    final = [evaluator.with_fewer_bias_maps(group, counts[group.root.number]) for group in final]
     return Division(_in_order(final), (), carried)
 
 

@@ -13,8 +13,8 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
 from repjax.primitives import ADDS_UP, Kind
+from repjax.tracing.plan.evaluator import Evaluator
 from repjax.tracing.plan.group import Group, inputs_differ, is_best
-from repjax.tracing.plan.groups import Groups
 from repjax.tracing.program.program import Value
 
 _NEAR = 6
@@ -41,17 +41,17 @@ class Split:
     members: Mapping[Value, tuple[Value, ...]]
     cuts: frozenset[Value]
     forced: Mapping[Value, str]
-    evaluate: Groups
+    evaluator: Evaluator
 
     @classmethod
-    def of(cls, values: Sequence[Value], groups: Groups) -> Split:
+    def of(cls, values: Sequence[Value], evaluator: Evaluator) -> Split:
         """Without cuts."""
-        return cls({}, {}, frozenset(), {}, groups)._rooted(values)
+        return cls({}, {}, frozenset(), {}, evaluator)._rooted(values)
 
     @property
     def groups(self) -> list[Group]:
         """The groups."""
-        return [self.evaluate.group(values) for values in self.members.values()]
+        return [self.evaluator.group(values) for values in self.members.values()]
 
     @property
     def price(self) -> float:
@@ -127,9 +127,9 @@ class Split:
         return ends.pop() if len(ends) == 1 else value
 
 
-def search(members: tuple[Value, ...], groups: Groups) -> tuple[Split, list[Cut]]:
+def search(members: tuple[Value, ...], evaluator: Evaluator) -> tuple[Split, list[Cut]]:
     """The best division found of values that lead to one root, and why its cuts are there."""
-    start = Split.of(members, groups)._exact()
+    start = Split.of(members, evaluator)._exact()
     if all(is_best(group) for group in start.groups):
         return start, [Cut(value, reason) for value, reason in start.forced.items()]
     candidates = _candidates(members)
@@ -181,8 +181,8 @@ def _explained(split: Split, value: Value) -> Cut:
         return Cut(value, trial.forced[value])
     together = trial.members.get(trial.roots[value], ())
     pieces = {split.roots[one] for one in together}
-    apart = sum(len(split.evaluate.group(split.members[root]).inputs) for root in pieces)
-    if inputs_differ(split.evaluate.group(together), apart):
+    apart = sum(len(split.evaluator.group(split.members[root]).inputs) for root in pieces)
+    if inputs_differ(split.evaluator.group(together), apart):
         return Cut(value, DIFFERENT_INPUTS)
     if trial.price > split.price:
         return Cut(value, CHEAPER, (split.price, trial.price))

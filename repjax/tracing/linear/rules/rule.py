@@ -25,7 +25,7 @@ class Rule:
             None asks to come back when more is known.
         form: the form of the result (forms, where there are several results) from the forms
             of the operands; raises `Apart` with the reason where there is none.
-        rank: when the axes are related, small numbers first: what knows most comes first.
+        turn: when the axes are related, small numbers first: what knows most comes first.
         rearranges: whether it only gives elements other places, so that it has a form even
             where its axes do not correspond.
         assumed: the role of the axes it works along, where nothing else says one.
@@ -33,7 +33,7 @@ class Rule:
 
     relate: Relate
     form: MakeForm
-    rank: int
+    turn: int
     rearranges: bool = False
     assumed: tuple[Callable[[Operation], Sequence[ArrayAxis]], str] | None = None
 

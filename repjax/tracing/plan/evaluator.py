@@ -15,7 +15,7 @@ from repjax.tracing.plan.outcome import outcomes, without_idle_maps
 from repjax.tracing.program.program import Operation, Value
 
 
-class Groups:
+class Evaluator:
     """Evaluates groups; what was worked out once, also inside another group, is remembered."""
 
     def __init__(self, linear: Linear, cost: costs.Cost) -> None:
