@@ -198,8 +198,9 @@ def test_the_tolerance_of_baked_constants_is_that_of_free_ones(tried):
     assert verdicts(found) == {"plain": "slower", "shifted": "chosen"}
 
 
-def test_a_training_step():
+def test_a_training_step(tried):
     variables, x = drawn()
+    tried(*candidates("cpu", depthwise=True)[:2])
 
     @jax.jit
     def step(state, x, key):
