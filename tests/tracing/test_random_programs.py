@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax import fuse
 from tests.evaluate import Program
 from tests.tracing import moves
 from tests.tracing.checks import (
     array,
     counts_in,
     error,
+    folded,
     image,
     named_leaves,
     no_more,
@@ -161,7 +161,7 @@ def run(seed, gradients):
     def apply(w, *inputs):
         return program(drawn.steps, w, *inputs)
 
-    fused = fuse(apply, drawn.weights, *inputs)
+    fused = folded(apply, drawn.weights, *inputs)
     one, two = Program(apply, drawn.weights, *inputs), Program(fused.apply, fused.params, *inputs)
     assert error(one.outputs(), two.outputs()) <= 1e-12, (seed, drawn.steps)
     before, after = counts_in(one), counts_in(two)
