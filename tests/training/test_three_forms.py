@@ -13,7 +13,7 @@ import pytest
 
 import repjax
 from repjax.optim import branch_gradient
-from tests.blocks.cases import quick_jit
+from tests.evaluate import evaluated
 from tests.training.kernels import (
     close,
     constants,
@@ -68,7 +68,7 @@ class Forms:
     def train(self, form: str) -> Any:
         """Outputs and gradient at the start, and parameters after 20 steps, by rule."""
 
-        @quick_jit
+        @evaluated
         def run(params: Any, momentum: Any, nesterov: Any) -> Any:
             def step(carry: Any, _: Any) -> Any:
                 params, trace = carry
