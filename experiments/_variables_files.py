@@ -15,10 +15,12 @@ from flax import traverse_util
 import repjax
 from repjax import export, models
 from repjax._files import FileError, check_target
+from repjax.export.network_file import is_network
 from repjax.torch import files
 
 Model = models.Network | None
-FORMATS = (".safetensors", ".npz", ".stablehlo", ".onnx", "an Orbax folder (no suffix)")
+SUFFIXES = (".safetensors", ".npz", ".stablehlo", ".onnx")
+"""Of the files that are written; without a suffix it is a folder of Orbax."""
 
 
 def read(path: Path, model: Model) -> tuple[Model, dict[str, Any], str]:
@@ -39,7 +41,7 @@ def read(path: Path, model: Model) -> tuple[Model, dict[str, Any], str]:
     if path.is_dir():
         return model, _collections(_orbax(path), path), "an Orbax checkpoint"
     arrays = repjax.torch.read(path)
-    if path.suffix == ".safetensors" and model is None and _names_a_network(path):
+    if model is None and is_network(arrays):
         model, variables = repjax.load(path)
         return model, variables, f"a network, {type(model).__name__}"
     if any("/" in name for name in arrays):
@@ -70,7 +72,7 @@ def write(
     """Write deploy variables in the format of the suffix; words about what was written.
 
     Args:
-        path: its suffix is one of `FORMATS`.
+        path: its suffix is one of `SUFFIXES`, or it has none.
         model: the deploy twin; without one, only trees of arrays are written.
         deployed: its variables.
         images: examples, for programs.
@@ -107,11 +109,11 @@ def check(path: Path, *, force: bool) -> None:
     """Refuse a target before anything is computed for it.
 
     Raises:
-        ValueError: its suffix is none of `FORMATS`.
+        ValueError: it has another suffix.
         OSError: it exists and is kept, or its folder is missing.
     """
-    if path.suffix not in (*FORMATS, ""):
-        raise ValueError(f"{path}: written are {', '.join(FORMATS)}")
+    if path.suffix not in (*SUFFIXES, ""):
+        raise ValueError(f"{path}: written are {', '.join(SUFFIXES)}, an Orbax folder (no suffix)")
     if path.suffix == "" and path.is_dir():
         if not force:
             raise FileExistsError(f"{path}: exists already and is kept; --force replaces it")
@@ -131,11 +133,6 @@ def _collections(tree: Any, path: Path) -> dict[str, Any]:
         return dict(tree)
     others = ("opt_state", "optimizer", "step", "rng", "key", "epoch", "metrics", "ema")
     return {name: value for name, value in tree.items() if name not in others}
-
-
-def _names_a_network(path: Path) -> bool:
-    with files.safetensors().safe_open(path, framework="np") as file:
-        return "repjax" in (file.metadata() or {})
 
 
 def _orbax(path: Path) -> Any:

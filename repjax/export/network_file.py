@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from repjax._files import FileError, check_target, replacing
+from repjax._files import FileError, check_target
 from repjax.models.described import created, described
 from repjax.models.network import Network
 from repjax.torch import files
+from repjax.torch.fit import ArrayPath, differences, flat, inputs_of, template_of
+from repjax.torch.stored import Arrays
 
 FORMAT = "repjax network"
 VERSION = 1
+NAME = "repjax"
+"""Under which the network stands in a file's metadata."""
 SHOWN = 8
-
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def safetensors(
@@ -49,7 +49,7 @@ def safetensors(
         ModuleNotFoundError: the safetensors library is missing.
 
     Example:
-        >>> import tempfile, repjax
+        >>> import jax, tempfile, repjax
         >>> model = repjax.models.create("repvgg_a0", depths=(1, 1, 1, 1), widths=(8, 8, 8, 8))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
         >>> variables = jax.tree.map(lambda one: jnp.ones(one.shape), variables)
@@ -64,29 +64,30 @@ def safetensors(
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: the suffix is .safetensors, found {path.suffix or 'none'}")
     name, overrides = described(model)
-    arrays: Arrays = {key: np.asarray(leaf) for key, leaf in _flat(variables).items()}
-    problems = _differences(model, arrays)
+    arrays = {place: np.asarray(leaf) for place, leaf in flat(variables).items()}
+    problems = _problems(model, arrays)
     if problems:
         other = model.clone(deployed=not model.deployed)
         form = "deploy" if other.deployed else "train"
-        hint = "" if _differences(other, arrays) else f"they are of its {form} form, pass that; "
+        hint = "" if _problems(other, arrays) else f"they are of its {form} form, pass that; "
         raise ValueError(f"{path}: the variables are not of this network: {hint}{_list(problems)}")
-    about = {"format": FORMAT, "version": VERSION, "network": name, "overrides": overrides}
-    files.safetensors()
-    writer = importlib.import_module("safetensors.numpy")
-    with replacing(path, force=force) as temporary:
-        writer.save_file(
-            {key: np.ascontiguousarray(array) for key, array in arrays.items()},
-            temporary,
-            metadata={"repjax": json.dumps(about)},
-        )
-        again, read = _read(temporary, str(path))
-        found = {key: np.asarray(leaf) for key, leaf in _flat(read).items()}
+
+    def check(read: Arrays) -> None:
+        again, found = _network(read, path)
         if again != model or found.keys() != arrays.keys():
             raise ValueError(f"{path}: is not written, another network was read back")
-        for key, array in arrays.items():
-            if found[key].dtype != array.dtype or found[key].tobytes() != array.tobytes():
-                raise OSError(f"{path}: is not written, {key} was not read back as it is")
+        for place, array in arrays.items():
+            if found[place].dtype != array.dtype or found[place].tobytes() != array.tobytes():
+                raise OSError(f"{path}: is not written, {'/'.join(place)} was not read back as is")
+
+    about = {"format": FORMAT, "version": VERSION, "network": name, "overrides": overrides}
+    files.write(
+        path,
+        {"/".join(place): array for place, array in arrays.items()},
+        force=force,
+        metadata={NAME: json.dumps(about)},
+        check=check,
+    )
 
 
 def load(path: str | Path) -> tuple[Network, dict[str, Any]]:
@@ -109,68 +110,68 @@ def load(path: str | Path) -> tuple[Network, dict[str, Any]]:
         >>> model, variables = load("network.safetensors")  # doctest: +SKIP
         >>> logits = jax.jit(model.apply)(variables, images)  # doctest: +SKIP
     """
-    return _read(Path(path), str(path))
-
-
-def _read(path: Path, shown: str) -> tuple[Network, dict[str, Any]]:
-    if path.suffix not in (".safetensors", ""):
-        raise FileError(f"{shown}: a network is read from .safetensors, found {path.suffix}")
-    read = files.read_safetensors(path)
-    about = _about(path, shown)
-    try:
-        model = created(about["network"], about["overrides"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{shown}: its network cannot be made here: {error}") from error
-    arrays: Arrays = dict(read)
-    problems = _differences(model, arrays)
-    if problems:
-        raise FileError(f"{shown}: is not whole: {_list(problems)}")
+    read = files.read(path)
+    if read.path.suffix != ".safetensors":
+        raise FileError(f"{path}: a network is read from .safetensors, found {read.path.suffix}")
+    model, arrays = _network(read, read.path)
     nested: dict[str, Any] = traverse_util.unflatten_dict(  # type: ignore[no-untyped-call]
-        {key: jnp.asarray(array) for key, array in arrays.items()}, sep="/"
+        {place: jnp.asarray(array) for place, array in arrays.items()}
     )
     return model, nested
 
 
-def _about(path: Path, shown: str) -> dict[str, Any]:
-    with files.safetensors().safe_open(path, framework="np") as file:
-        text = (file.metadata() or {}).get("repjax")
-    if text is None:
+def is_network(read: Arrays) -> bool:
+    """Whether a file names the network that its arrays are of."""
+    return NAME in read.metadata
+
+
+def _network(read: Arrays, path: Path) -> tuple[Network, dict[ArrayPath, Any]]:
+    """The network of a file, and its arrays; `path` is for messages.
+
+    Raises:
+        FileError: the file is of another kind, or lacks arrays of its network.
+    """
+    about = _about(read, path)
+    try:
+        model = created(about["network"], about["overrides"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: its network cannot be made here: {error}") from error
+    arrays = {tuple(name.split("/")): array for name, array in read.items()}
+    problems = _problems(model, arrays)
+    if problems:
+        raise FileError(f"{path}: is not whole: {_list(problems)}")
+    return model, arrays
+
+
+def _about(read: Arrays, path: Path) -> dict[str, Any]:
+    if not is_network(read):
         raise FileError(
-            f"{shown}: holds arrays and no network; repjax.torch.read gives the arrays, "
+            f"{path}: holds arrays and no network; repjax.torch.read gives the arrays, "
             "repjax.torch.load takes a state dict of PyTorch"
         )
     try:
-        about: dict[str, Any] = json.loads(text)
+        about: dict[str, Any] = json.loads(read.metadata[NAME])
         kind, version = about["format"], int(about["version"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FileError(f"{shown}: its metadata are damaged: {error}") from error
+        raise FileError(f"{path}: its metadata are damaged: {error}") from error
     if kind != FORMAT or version > VERSION:
         raise FileError(
-            f"{shown}: is {kind} of version {version}, this repjax reads {FORMAT} up to {VERSION}"
+            f"{path}: is {kind} of version {version}, this repjax reads {FORMAT} up to {VERSION}"
         )
     return about
 
 
-def _differences(model: Network, arrays: Mapping[str, Any]) -> list[str]:
+def _problems(model: Network, arrays: Mapping[ArrayPath, Any]) -> list[str]:
     """In which names and shapes arrays differ from the variables of a network."""
-    size = getattr(model, "config", None)
-    height, width = size.preprocessing.input_size if size else (224, 224)
-    images = jax.ShapeDtypeStruct((1, height, width, model.in_channels), jnp.float32)  # type: ignore[no-untyped-call]
-    wanted = _flat(jax.eval_shape(model.init, jax.random.key(0), images))
+    found = differences(arrays, template_of(model, model.deployed, inputs_of(model)))
     return [
-        *(f"{key} is missing" for key in wanted if key not in arrays),
-        *(f"{key} is not expected" for key in arrays if key not in wanted),
+        *(f"{'/'.join(place)} is missing" for place in found.missing),
+        *(f"{'/'.join(place)} is not expected" for place in found.unexpected),
         *(
-            f"{key} has shape {arrays[key].shape}, expected {wanted[key].shape}"
-            for key in wanted
-            if key in arrays and arrays[key].shape != wanted[key].shape
+            f"{'/'.join(place)} has shape {shape}, expected {wanted}"
+            for place, shape, wanted in found.misshapen
         ),
     ]
-
-
-def _flat(variables: Any) -> dict[str, Any]:
-    flat: dict[str, Any] = traverse_util.flatten_dict(dict(variables), sep="/")  # type: ignore[no-untyped-call]
-    return flat
 
 
 def _list(problems: list[str]) -> str:

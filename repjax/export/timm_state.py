@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax import verify
-from repjax._files import check_target, replacing
+from repjax._files import check_target
 from repjax.torch import files
 from repjax.torch.backwards import to_state_dict
 from repjax.torch.fit import flat, inputs_of
@@ -54,21 +54,15 @@ def timm(
     """
     path = Path(path)
     check_target(path, force=force)
-    state = to_state_dict(model, variables, naming=naming)
-    with replacing(path, force=force) as temporary:
-        beside = temporary.with_name(f"{temporary.name}{path.suffix}")
-        try:
-            files.write(beside, state)
-            _require_same(path, model.clone(deployed=True), variables, files.read(beside), naming)
-            beside.replace(temporary)
-        finally:
-            beside.unlink(missing_ok=True)
+    state, twin = to_state_dict(model, variables, naming=naming), model.clone(deployed=True)
+
+    def check(read: Mapping[str, Any]) -> None:
+        _require_same(path, twin, variables, load(twin, read, naming=naming))
+
+    files.write(path, state, force=force, check=check)
 
 
-def _require_same(
-    path: Path, twin: Any, variables: Mapping[str, Any], state: Mapping[str, Any], naming: str
-) -> None:
-    again = load(twin, state, naming=naming)
+def _require_same(path: Path, twin: Any, variables: Mapping[str, Any], again: Any) -> None:
     given, read = flat(variables), flat(again)
     if all(_equal(read[place], given[place]) for place in given):
         return

@@ -9,7 +9,15 @@ import flax.linen as nn
 import numpy as np
 
 from repjax.torch.arrays import is_kernel, oihw, theirs
-from repjax.torch.fit import ArrayPath, Template, flat, inputs_of, tables_of, template_of
+from repjax.torch.fit import (
+    ArrayPath,
+    Template,
+    differences,
+    flat,
+    inputs_of,
+    tables_of,
+    template_of,
+)
 from repjax.torch.folds import FoldError
 from repjax.torch.kept import behind, in_front
 from repjax.torch.names import Names, Shape, matches
@@ -118,12 +126,12 @@ def _check(
             f"the variables are those of the train form of {type(model).__name__}; give "
             "repjax.fuse_params(variables)"
         )
-    problems = [f"{'/'.join(path)}: missing" for path in deploy if path not in arrays]
-    problems += [f"{'/'.join(path)}: unexpected" for path in arrays if path not in deploy]
+    found = differences(arrays, deploy)
+    problems = [f"{'/'.join(path)}: missing" for path in found.missing]
+    problems += [f"{'/'.join(path)}: unexpected" for path in found.unexpected]
     problems += [
-        f"{'/'.join(path)}: has shape {np.shape(arrays[path])}, expected {leaf.shape}"
-        for path, leaf in deploy.items()
-        if path in arrays and np.shape(arrays[path]) != leaf.shape
+        f"{'/'.join(path)}: has shape {shape}, expected {wanted}"
+        for path, shape, wanted in found.misshapen
     ]
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:10])

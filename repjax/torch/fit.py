@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from repjax.torch.names import Names, names_of
@@ -141,7 +142,7 @@ def inputs_of(model: nn.Module) -> jax.ShapeDtypeStruct:
 
 
 def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
-    """Shapes and dtypes of a model's variables in one form; those of the last are kept."""
+    """Shapes and dtypes of a model's variables in one form; the last ones are kept."""
     form = model.clone(deployed=deployed) if hasattr(model, "deployed") else model
     struct: Any = jax.ShapeDtypeStruct
     shapes = jax.tree.map(lambda leaf: struct(leaf.shape, leaf.dtype), inputs)
@@ -150,6 +151,38 @@ def template_of(model: nn.Module, deployed: bool, inputs: Any) -> Template:
         return _traced(form, structure, tuple(leaves), jax.dtypes.canonicalize_dtype(float))
     except TypeError:  # fields that cannot be hashed
         return flat(jax.eval_shape(form.init, jax.random.key(0), shapes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Differences:
+    """In which paths arrays differ from a template.
+
+    Args:
+        missing: that only the template has.
+        unexpected: that only the arrays have.
+        misshapen: of another shape, with the shape that was found and the one expected.
+    """
+
+    missing: list[ArrayPath]
+    unexpected: list[ArrayPath]
+    misshapen: list[tuple[ArrayPath, tuple[int, ...], tuple[int, ...]]]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+
+def differences(arrays: Mapping[ArrayPath, Any], template: Template) -> Differences:
+    """How arrays differ from the variables that a template describes, types aside."""
+    shapes = {path: tuple(np.shape(array)) for path, array in arrays.items()}
+    return Differences(
+        [path for path in template if path not in shapes],
+        [path for path in shapes if path not in template],
+        [
+            (path, shapes[path], leaf.shape)
+            for path, leaf in template.items()
+            if path in shapes and shapes[path] != leaf.shape
+        ],
+    )
 
 
 @functools.lru_cache(maxsize=16)
