@@ -16,7 +16,6 @@ from repjax.blocks import RepConv
 from repjax.trees import find
 from repjax.trees.containers import children, joined
 from repjax.trees.problems import examine_all, raise_all
-from repjax.trees.register import registered
 
 BOUND = 1e-10
 """Of the largest output: rounding of float64 stays far below, a wrong fold far above."""
@@ -54,17 +53,12 @@ def check_nodes(variables: Mapping[str, Any]) -> list[NodeCheck]:
     """
     parts = find.collections(variables, "variables")
     problems: list[str] = []
-    nodes = find.blocks(parts, problems)
-    own = [node for node in nodes if node.name in registered()]
-    blocks = examine_all([node for node in nodes if node.name not in registered()], problems)
+    blocks, own = examine_all(find.blocks(parts, problems), problems)
     raise_all(problems)
     found = [NodeCheck(joined(node.path), node.name, None) for node in own]
     for block in blocks:
-        arrays = block.node.arrays
-        taps = [axis.taps for axis in block.branch.axes(block.dims)]
-        features = block.branch.channels(arrays, block.inputs, block.groups, [])
         module = RepConv(
-            features,
+            block.features,
             (block.branch,),
             norm=None,
             dims=block.dims,
@@ -77,7 +71,8 @@ def check_nodes(variables: Mapping[str, Any]) -> list[NodeCheck]:
             if (at := _at(tree, (*block.node.path, block.node.name))) is not None
         }
         held = {name or "params": tree for name, tree in collections.items()}
-        random = np.random.default_rng(0).normal(size=(2, *(n + 4 for n in taps), block.inputs))
+        shape = (2, *(taps + 4 for taps in block.taps), block.inputs)
+        random = np.random.default_rng(0).normal(size=shape)
         with jax.enable_x64(True):
             wide = jax.tree.map(_wide, held)
             error = float(_apart(module, wide, jnp.asarray(random)))

@@ -5,7 +5,6 @@ python -m experiments.fuse_checkpoint IN OUT [--model NAME --num-classes N --ima
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import os
 import sys
@@ -22,6 +21,7 @@ import tyro
 import repjax
 from experiments import _variables_files as variables_files
 from experiments._node_checks import NodeCheck, check_nodes
+from repjax.models.registry import override_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,18 +109,8 @@ def _model(config: Config) -> Any:
         if config.fields:
             raise ValueError("--set changes fields of the network that --model names")
         return None
-    fields = dict(map(_field, config.fields))
+    fields = dict(map(override_of, config.fields))
     return repjax.models.create(config.model, num_classes=config.num_classes, **fields)
-
-
-def _field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise ValueError(f"--set expects FIELD=VALUE, such as depths=(1,2,2,1); found {text!r}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
 
 
 def _images(model: Any, size: int | None) -> Any:

@@ -19,7 +19,6 @@ from repjax.branches.branch import get
 from repjax.trees import find
 from repjax.trees.containers import TreePath
 from repjax.trees.problems import CheckedBlock, examine_all, raise_all
-from repjax.trees.register import registered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +159,12 @@ def fold_maps(tree: Mapping[str, Any], constants: Callable[[str], bool]) -> dict
         )
     parts = find.collections(tree, "tree")
     problems: list[str] = []
-    nodes = find.blocks(parts, problems)
+    damaged: list[str] = []
+    blocks, own = examine_all(find.blocks(parts, problems), damaged)
     problems += [
-        f"{node.at()}: a registered block, whose trained arrays are not known"
-        for node in nodes
-        if node.name in registered()
+        f"{node.at()}: a registered block, whose trained arrays are not known" for node in own
     ]
-    blocks = examine_all([node for node in nodes if node.name not in registered()], problems)
-    raise_all(problems)
+    raise_all([*problems, *damaged])
     if not blocks:
         raise ValueError("no block with branches in tree; see repjax.add_branches")
     return {block.node.path: _fold_map(block, constants) for block in blocks}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 from typing import Any
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import repjax
 from experiments.train.config import Network
 from experiments.train.errors import RunError, one_line
+from repjax.models.registry import override_of
 
 
 def create(config: Network, num_classes: int, in_channels: int) -> nn.Module:
@@ -32,13 +32,17 @@ def create(config: Network, num_classes: int, in_channels: int) -> nn.Module:
             raise RunError(f"--override is for networks of repjax, not for {config.network}")
         return _users(config.network, num_classes, dtype)
     try:
+        overrides = dict(map(override_of, config.override))
+    except ValueError as error:
+        raise RunError(f"--override {error}") from error
+    try:
         return repjax.models.create(
             config.network,
             num_classes=num_classes,
             in_channels=in_channels,
             dtype=dtype,
             form="multi" if config.form == "multi" else "plain",
-            **dict(map(_override, config.override)),
+            **overrides,
         )
     except (ValueError, TypeError) as error:
         raise RunError(f"--network {config.network}: {one_line(error)}") from error
@@ -79,16 +83,6 @@ def _users(path: str, num_classes: int, dtype: Any) -> nn.Module:
         raise RunError(f"--dtype bfloat16: {path} has no field dtype to set")
     changed: nn.Module = found.clone(dtype=dtype)
     return changed
-
-
-def _override(text: str) -> tuple[str, Any]:
-    field, equals, value = text.partition("=")
-    if not equals or not field.isidentifier():
-        raise RunError(f"--override {text!r}: expected FIELD=VALUE, such as depths=(1,1,2,1)")
-    try:
-        return field, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return field, value
 
 
 def mode(module: nn.Module, train: bool) -> dict[str, Any]:

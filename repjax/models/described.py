@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from repjax.models.network import Network, Preprocessing
-from repjax.models.registry import create, registered
+from repjax.models.registry import create, networks
 
 _SIMPLE = (bool, int, float, str, type(None))
 _TYPES = ("dtype", "param_dtype")
@@ -35,7 +35,7 @@ def described(model: nn.Module) -> tuple[str, dict[str, Any]]:
         ('repvgg_a0', {'depths': [1, 1, 1, 1], 'num_classes': 10})
     """
     found: list[tuple[str, dict[str, Any]]] = []
-    for name, (network, config) in registered().items():
+    for name, (network, config) in networks().items():
         if type(model) is network:
             sizes = _changes(model.config, config)
             found.append((name, sizes | _changes(model, create(name), without=("config",))))

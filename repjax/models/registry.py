@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 from collections.abc import Callable
@@ -49,11 +50,11 @@ def names() -> list[str]:
     return list(_MODELS)
 
 
-def registered() -> dict[str, tuple[type[Network], Any]]:
+def networks() -> dict[str, tuple[type[Network], Any]]:
     """The class and the configuration of each network by name.
 
     Example:
-        >>> registered()["repvgg_a0"][0].__name__
+        >>> networks()["repvgg_a0"][0].__name__
         'RepVGG'
     """
     return dict(_MODELS)
@@ -144,6 +145,28 @@ def _require_form(name: str, form: Any) -> None:
         kinds = (kind for kind, _ in _MODELS.values())
         known = {kind.__name__ for kind in kinds if issubclass(kind, NetworkWithPlainForm)}
         raise ValueError(f"{name} has no plain form; {' and '.join(sorted(known))} have one")
+
+
+def override_of(text: str) -> tuple[str, Any]:
+    """An override as it is written on a command line.
+
+    Args:
+        text: FIELD=VALUE; what is no Python literal is taken as a word.
+
+    Raises:
+        ValueError: it is not of this form.
+
+    Example:
+        >>> override_of("depths=(1,2,2,1)"), override_of("form=plain")
+        (('depths', (1, 2, 2, 1)), ('form', 'plain'))
+    """
+    field, equals, value = text.partition("=")
+    if not equals or not field.isidentifier():
+        raise ValueError(f"{text!r}: expected FIELD=VALUE, such as depths=(1,2,2,1)")
+    try:
+        return field, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return field, value
 
 
 def frozen(value: Any) -> Any:

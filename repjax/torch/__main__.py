@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from flax import traverse_util
 
 from repjax import fuse_params, models, verify
 from repjax._files import check_target
+from repjax.models.registry import override_of
 from repjax.torch import files
 from repjax.torch.load import Loaded, convert
 
@@ -64,13 +64,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _override(text: str) -> tuple[str, Any]:
-    field, equals, value = text.partition("=")
-    if not equals or not field.isidentifier():
-        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, such as heads=1, found {text!r}")
     try:
-        return field, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return field, value
+        return override_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

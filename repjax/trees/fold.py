@@ -20,9 +20,8 @@ def fold(block: CheckedBlock) -> tuple[jax.Array, jax.Array | None]:
     Both have the type and sharding of the block's largest kernel between the same channels.
     """
     arrays = block.node.arrays
-    taps = [axis.taps for axis in block.branch.axes(block.dims)]
-    features = block.branch.channels(arrays, block.inputs, block.groups, [])
-    shapes = [(*taps, block.inputs // block.groups, features), (features,)]
+    features = block.features
+    shapes = [(*block.taps, block.inputs // block.groups, features), (features,)]
     kernels = [get(arrays, *path) for path in block.branch.leaves() if path[-1] == "kernel"]
     main = max(kernels, key=lambda leaf: (leaf.shape[-2:] == shapes[0][-2:], leaf.size))
     dtype = jax.dtypes.canonicalize_dtype(main.dtype)

@@ -14,7 +14,7 @@ from repjax.trees.containers import GONE, TreePath, at, joined
 from repjax.trees.find import BlockNode
 from repjax.trees.fold import fold
 from repjax.trees.problems import examine_all, raise_all
-from repjax.trees.register import folded, registered
+from repjax.trees.register import folded
 from repjax.trees.states import as_given
 
 Predicate = Callable[[str], bool]
@@ -70,8 +70,7 @@ def fuse_params(variables: Mapping[str, Any], *, only: Predicate | None = None) 
     nodes = [
         node for node in find.blocks(parts, problems) if only is None or only(joined(node.path))
     ]
-    own = [node for node in nodes if node.name in registered()]
-    blocks = examine_all([node for node in nodes if node.name not in registered()], problems)
+    blocks, own = examine_all(nodes, problems)
     problems += _collisions(nodes, parts[home])
     raise_all(problems)
     results = {block.node.path: (block.node, fold(block)) for block in blocks}

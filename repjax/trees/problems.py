@@ -14,6 +14,7 @@ from repjax.branches import Branch, LeafShape, parse
 from repjax.branches.branch import get
 from repjax.trees.containers import leaf_paths
 from repjax.trees.find import BlockNode
+from repjax.trees.register import registered
 
 
 class MalformedTreeError(ValueError):
@@ -45,6 +46,16 @@ class CheckedBlock:
     inputs: int
     groups: int
 
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Of the one convolution that it is in inference, per axis."""
+        return tuple(axis.taps for axis in self.branch.axes(self.dims))
+
+    @property
+    def features(self) -> int:
+        """Output channels."""
+        return self.branch.channels(self.node.arrays, self.inputs, self.groups, [])
+
 
 def raise_all(problems: Iterable[str]) -> None:
     """Raise one error for all problems, if there are any.
@@ -58,14 +69,23 @@ def raise_all(problems: Iterable[str]) -> None:
         raise MalformedTreeError(f"{count} in the tree:\n" + "\n".join(f"  {p}" for p in listed))
 
 
-def examine_all(nodes: Iterable[BlockNode], problems: list[str]) -> list[CheckedBlock]:
-    """The blocks without a problem; problems of the others are added to the list."""
-    missing = _missing_statistics(nodes)
+def examine_all(
+    nodes: Iterable[BlockNode], problems: list[str]
+) -> tuple[list[CheckedBlock], list[BlockNode]]:
+    """The blocks without a problem, and the registered ones, which only their functions know.
+
+    Problems of the others are added to the list.
+    """
+    own: list[BlockNode] = []
+    written: list[BlockNode] = []
+    for node in nodes:
+        (own if node.name in registered() else written).append(node)
+    missing = _missing_statistics(written)
     if missing is not None:
         problems.append(missing)
-        return []
-    checked = (examine(node, problems) for node in nodes)
-    return [block for block in checked if block is not None]
+        return [], own
+    checked = (examine(node, problems) for node in written)
+    return [block for block in checked if block is not None], own
 
 
 def _missing_statistics(nodes: Iterable[BlockNode]) -> str | None:

@@ -19,7 +19,7 @@ from repjax.trees.compare import other_problems, target_problems
 from repjax.trees.containers import TreePath, at, children, with_children
 from repjax.trees.find import BlockNode
 from repjax.trees.problems import CheckedBlock, examine_all, raise_all
-from repjax.trees.register import registered, unfolded
+from repjax.trees.register import unfolded
 from repjax.trees.states import as_given
 
 
@@ -69,8 +69,7 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
         for node in find.blocks(parts, problems)
         if not isinstance(at(params, (*node.path, node.name)), dict)
     ]
-    own = [node for node in nodes if node.name in registered()]
-    blocks = examine_all([node for node in nodes if node.name not in registered()], problems)
+    blocks, own = examine_all(nodes, problems)
     for block in blocks:
         problems += target_problems(block.node, at(params, block.node.path), _shapes(block))
     problems += other_problems(parts, given, nodes)
@@ -87,10 +86,8 @@ def unfuse_params(deployed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[
 
 def _shapes(block: CheckedBlock) -> dict[str, tuple[int, ...]]:
     """Shapes of the one convolution that a block is in the deploy tree."""
-    taps = [axis.taps for axis in block.branch.axes(block.dims)]
-    features = block.branch.channels(block.node.arrays, block.inputs, block.groups, [])
-    kernel = {"kernel": (*taps, block.inputs // block.groups, features)}
-    return kernel | ({"bias": (features,)} if block.branch.has_bias else {})
+    kernel = {"kernel": (*block.taps, block.inputs // block.groups, block.features)}
+    return kernel | ({"bias": (block.features,)} if block.branch.has_bias else {})
 
 
 def _absorb_all(
