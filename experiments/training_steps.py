@@ -22,12 +22,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX; see repjax.com
 import jax
 import tyro
 
-import repjax
 from experiments import timing
 from experiments.train.config import FormName
 from experiments.train.recipes import fashion_mnist
 from experiments.train.task import Task, make_task
 from repjax._files import replacing
+from repjax.counting import operations_in
 
 FORMS: tuple[tuple[FormName, str], ...] = (
     ("plain", "repvgg"),
@@ -81,8 +81,9 @@ def compiled(task: Task, name: str, batch: tuple[Any, ...]) -> Step:
         batch: images and labels, on the devices.
     """
     state = task.initial_state()
-    convolutions = repjax.count_operations(task.step, state, *batch)["conv_general_dilated"]
-    program = task.step.lower(state, *batch).compile()
+    traced = task.step.trace(state, *batch)  # with compiler options it can be inside of nothing
+    convolutions = operations_in(traced.jaxpr)["conv_general_dilated"]
+    program = traced.lower().compile()
     held = [state]
 
     def run() -> None:
