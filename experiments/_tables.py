@@ -39,6 +39,21 @@ def _cell(value: Any, style: str) -> str:
     return format(value, style)
 
 
+def times(seconds: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The cells that tell a time: median and quartiles of seconds (calls,), in milliseconds."""
+    low, middle, high = map(float, np.percentile(seconds * 1e3, [25, 50, 75]))
+    return {
+        "milliseconds": middle,
+        "quartiles": [low, high],
+        "spread": f"{low:.2f} to {high:.2f}",
+    }
+
+
+def difference(found: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    """Largest difference, relative to the largest true output."""
+    return float(np.abs(found - truth).max() / np.abs(truth).max())
+
+
 def write(
     folder: Path,
     name: str,
@@ -49,7 +64,9 @@ def write(
     *,
     keep: Sequence[str] = (),
 ) -> list[Path]:
-    """Write ``name.json``, ``name.md`` and ``name.png``; what was there is replaced.
+    """Write ``name.json``, ``name.md`` and ``name.png``, and print where.
+
+    What was there is replaced.
 
     Args:
         folder: is made if it is missing.
@@ -84,6 +101,8 @@ def write(
         path.write_text(page)
     with replacing(paths[2], force=True) as path:
         figure(every).savefig(path, format="png", dpi=100)
+    print("\n".join(f"{key}: {value}" for key, value in environment.items()))
+    print(f"written: {', '.join(map(str, paths))}")
     return paths
 
 

@@ -39,7 +39,7 @@ def prepare(entry: Entry) -> None:
     """Write the state dict and the ONNX file of an entry, unless they are there."""
     if not entry.state.exists():
         model = create(entry.network)
-        _settle(model, entry.size)
+        settle(model, entry.size)
         state = {key: value.numpy() for key, value in model.state_dict().items()}
         partial = entry.state.with_suffix(".partial.npz")
         np.savez(partial, **state)
@@ -52,7 +52,7 @@ def prepare(entry: Entry) -> None:
         os.replace(partial, entry.onnx)
 
 
-def _settle(model: Any, size: int) -> None:
+def settle(model: Any, size: int) -> None:
     """Give batch norms the statistics of random images, so that nothing grows or is trivial."""
     for one in model.modules():
         if isinstance(one, torch.nn.BatchNorm2d):

@@ -100,8 +100,8 @@ def measure(
     }
     rows = []
     for (form, program), found, output in zip(compiled, times, outputs, strict=True):
-        low, middle, high = timing.quartiles(found)
-        work, seconds = program.work, middle / 1e3
+        cells = _tables.times(found)
+        work, seconds = program.work, cells["milliseconds"] / 1e3
         rows.append(
             {
                 "model": name,
@@ -112,9 +112,7 @@ def measure(
                 "form": form.name,
                 "options": program.options,
                 "chosen": program.note,
-                "milliseconds": middle,
-                "quartiles": [low, high],
-                "spread": f"{low:.2f} to {high:.2f}",
+                **cells,
                 "rounds": len(found),
                 "images_per_second": batch / seconds,
                 "native_over_this": _ratio(by_name.get(("native", timing.DEFAULT)), found),
@@ -128,7 +126,7 @@ def measure(
                 "compile_seconds": program.compile_seconds,
                 "of_peak_flops": work.flops / seconds / flops,
                 "of_peak_bandwidth": work.bytes / seconds / bandwidth,
-                "difference": _difference(output, outputs[0]),
+                "difference": _tables.difference(output, outputs[0]),
                 "peak_gigaflops_per_second": flops / 1e9,
                 "peak_gigabytes_per_second": bandwidth / 1e9,
             }
@@ -144,11 +142,6 @@ def _ratio(above: timing.Times | None, below: timing.Times | None) -> float | No
 def _first(result: Any) -> np.ndarray[Any, Any]:
     """The first array of a result: the outputs, or the loss."""
     return np.asarray(jax.tree.leaves(result)[0], np.float64)
-
-
-def _difference(found: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    """Largest difference, relative to the largest output."""
-    return float(np.abs(found - truth).max() / np.abs(truth).max())
 
 
 COLUMNS: tuple[_tables.Column, ...] = (
@@ -221,18 +214,10 @@ def main(config: Config) -> list[dict[str, Any]]:
                         print(_tables.markdown(found, COLUMNS), flush=True)
                         rows += found
                         jax.clear_caches()  # type: ignore[no-untyped-call]
-    paths = _tables.write(
-        config.output,
-        config.name,
-        environment,
-        rows,
-        COLUMNS,
-        functools.partial(draw, title=environment["cpu"]),
-        keep=KEYS if config.add else (),
-    )
-    print("\n".join(f"{key}: {value}" for key, value in environment.items()))
     print(LEGEND)
-    print(f"written: {', '.join(map(str, paths))}")
+    figure = functools.partial(draw, title=environment["cpu"])
+    keep = KEYS if config.add else ()
+    _tables.write(config.output, config.name, environment, rows, COLUMNS, figure, keep=keep)
     return rows
 
 

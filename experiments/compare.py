@@ -20,6 +20,7 @@ from rich.table import Table
 
 import repjax
 from experiments import timing
+from experiments._machine import describe
 from repjax.algebra import Conv, identity_kernel, pad_kernel
 from repjax.blocks import ResidualConv
 
@@ -203,7 +204,7 @@ def draw(rows: list[dict[str, Any]], environment: dict[str, str]) -> Figure:
 def main(config: Config) -> list[dict[str, Any]]:
     """Run the comparison, print the table, write JSON and figure."""
     console = Console(width=max(Console().width, 178))
-    environment = timing.environment()
+    environment = describe()
     rows: list[dict[str, Any]] = []
     pairs = [(size, dtype) for size in config.sizes for dtype in config.dtypes]
     with console.status("comparing") as status:

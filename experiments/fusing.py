@@ -96,15 +96,12 @@ def measure(network: str, config: Config) -> list[dict[str, Any]]:
     later = {name: float(np.median(times[1:])) for name, times in found.items()}
     rows = []
     for name, times in found.items():
-        low, high = np.percentile(times[1:], [25, 75]) * 1e3
         rows.append(
             {
                 "network": network,
                 "function": name,
                 "first_milliseconds": first[name] * 1e3,
-                "milliseconds": later[name] * 1e3,
-                "quartiles": [float(low), float(high)],
-                "spread": f"{low:.1f} to {high:.1f}",
+                **_tables.times(np.asarray(times[1:])),
                 "calls": len(times) - 1,
                 "timm_first_over_first": first["reparameterize_model"] / first[name],
                 "timm_over_this": later["reparameterize_model"] / later[name],
@@ -144,8 +141,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         unit="ms per call (median, quartiles)",
     )
     rows = [{**row, "panel": "later calls"} for row in rows]
-    paths = _tables.write(config.output, config.name, environment, rows, COLUMNS, draw)
-    print(f"written: {', '.join(map(str, paths))}")
+    _tables.write(config.output, config.name, environment, rows, COLUMNS, draw)
     return rows
 
 

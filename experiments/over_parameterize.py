@@ -29,8 +29,8 @@ from rich.progress import track
 from rich.table import Table
 
 import repjax
+from experiments._machine import describe
 from experiments.digits import Arrays, batches, digits
-from experiments.timing import environment
 from repjax.branches import AveragePool, Branch, Identity, KxK, Pointwise, Scale, Sequence
 
 
@@ -204,7 +204,7 @@ def main(config: Config) -> int:
     console.print(f"test accuracy, mean and standard deviation of {config.seeds} seeds; both end")
     console.print(f"as the same network of {sizes[0]:,} numbers")
     console.print(verdict(forms[0], forms[1], config.seeds))
-    console.print("on " + ", ".join(f"{key} {value}" for key, value in environment().items()))
+    console.print("on " + ", ".join(f"{key} {value}" for key, value in describe().items()))
     return 0
 
 

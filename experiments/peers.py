@@ -134,8 +134,7 @@ def measure(
     rows = []
     order = [names.index(one) for one in wanted if one in names]
     for name, answer, found in ((names[one], answers[one], times[one]) for one in order):
-        low, middle, high = np.percentile(found * 1e3, [25, 50, 75])
-        outputs = np.asarray(answer["outputs"])
+        cells = _tables.times(found)
         rows.append(
             {
                 "network": network,
@@ -145,14 +144,12 @@ def measure(
                 "task": config.task,
                 "form": config.form,
                 "contestant": name,
-                "milliseconds": float(middle),
-                "quartiles": [float(low), float(high)],
-                "spread": f"{low:.2f} to {high:.2f}",
-                "images_per_second": batch / float(middle) * 1e3,
+                **cells,
+                "images_per_second": batch / cells["milliseconds"] * 1e3,
                 "times_ours": ratio(found, times, names, OURS),
                 "times_arguments": ratio(found, times, names, "repjax, arguments"),
                 "rounds": len(found),
-                "difference": float(np.abs(outputs - truth).max() / np.abs(truth).max()),
+                "difference": _tables.difference(np.asarray(answer["outputs"]), truth),
                 "compile_seconds": answer["compile_seconds"],
                 "note": answer["note"],
             }
@@ -226,19 +223,11 @@ def main(config: Config) -> list[dict[str, Any]]:
                 rows += found
                 print(_tables.markdown(found, COLUMNS), flush=True)
     environment["threads"] = str(config.threads)
-    paths = _tables.write(
-        config.output,
-        config.name,
-        environment,
-        rows,
-        COLUMNS,
-        functools.partial(draw, title=environment["cpu"]),
-        keep=KEYS if config.add else (),
-    )
     means = geometric_means(rows)
     print(f"times ours, geometric means: {', '.join(f'{k} {v:.3f}' for k, v in means.items())}")
-    print("\n".join(f"{key}: {value}" for key, value in environment.items()))
-    print(f"written: {', '.join(map(str, paths))}")
+    figure = functools.partial(draw, title=environment["cpu"])
+    keep = KEYS if config.add else ()
+    _tables.write(config.output, config.name, environment, rows, COLUMNS, figure, keep=keep)
     return rows
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import repjax
-from experiments.timing import environment
+from experiments._machine import describe
 
 
 def norm(name: str) -> nn.BatchNorm:
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--chain", type=int, nargs="*", default=[12, 25, 50, 100])
     parser.add_argument("--blocks", type=int, nargs="*", default=[50, 100, 200])
     arguments = parser.parse_args()
-    print("   ".join(f"{name} {value}" for name, value in environment().items()))
+    print("   ".join(f"{name} {value}" for name, value in describe().items()))
     planned(Chain(2))  # JAX's own first-time work
     if arguments.networks:
         print("\ncold start, seconds")

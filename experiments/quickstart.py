@@ -25,6 +25,7 @@ from rich.table import Table
 
 import repjax
 from experiments import timing
+from experiments._machine import describe
 from experiments._quickstart_figure import draw, kernels_of_a_block
 from experiments.digits import Arrays, batches, digits
 from repjax.blocks import RepVGGBlock
@@ -147,7 +148,7 @@ def measure(
 def main(config: Config) -> int:
     """Train, fuse, compare, time, draw; 1 if the network misses the required accuracy."""
     console, begin = Console(), time.perf_counter()
-    environment = timing.environment()
+    environment = describe()
     (x, y), (x_test, y_test) = digits(config.seed)
     data, x_test = (x / 16, y), x_test / 16
     network = Network(config.widths, config.depth)

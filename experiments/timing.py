@@ -11,13 +11,12 @@ import jax
 import numpy as np
 
 import repjax
-from experiments._machine import describe
 from experiments._work import Work, work
+from repjax.compiling.candidates import WITHOUT_YNNPACK
+from repjax.compiling.timing import take_turns
 
 DEFAULT, BEST, CONSTANTS = "default", "best", "constants"
 """Plain ``jax.jit``; `repjax.compile`; that with the variables baked in."""
-
-NO_YNNPACK = "no YNNPACK fusion"
 
 Times = np.ndarray[Any, Any]
 """Seconds of each call, (calls,)."""
@@ -49,19 +48,13 @@ class Program:
     note: str = ""
 
 
-def environment() -> dict[str, str]:
-    """Device and versions, to stand beside every figure."""
-    return describe()
-
-
 def compile_options() -> dict[str, dict[str, Any]]:
     """The compiler options that make sense on this device, by their name in tables."""
     found: dict[str, dict[str, Any]] = {DEFAULT: {}}
     if options := repjax.compiler_options():
         found["compiler_options()"] = dict(options)
     elif jax.default_backend() == "cpu":
-        ynnpack = "xla_cpu_experimental_ynn_fusion_type"
-        found[NO_YNNPACK] = {ynnpack: "LIBRARY_FUSION_TYPE_INVALID"}
+        found[WITHOUT_YNNPACK.name] = dict(WITHOUT_YNNPACK.options)
     return found
 
 
@@ -146,16 +139,12 @@ def alternate(programs: Sequence[Runs], *, repeats: int, seconds: float) -> list
     for program in programs:
         for _ in range(3):
             program.run()
-    times: list[list[float]] = [[] for _ in programs]
     begin = time.perf_counter()
-    for number in range(repeats):
-        if number >= 5 and time.perf_counter() - begin > seconds:
-            break
-        for program, found in zip(programs, times, strict=True):
-            start = time.perf_counter()
-            program.run()
-            found.append(time.perf_counter() - start)
-    return [np.asarray(found) for found in times]
+
+    def another(number: int) -> bool:
+        return number < repeats and (number < 5 or time.perf_counter() - begin <= seconds)
+
+    return [np.asarray(found) for found in take_turns([one.run for one in programs], another)]
 
 
 def quartiles(times: Times) -> tuple[float, float, float]:

@@ -23,6 +23,7 @@ import jax
 import tyro
 
 from experiments import timing
+from experiments._machine import describe
 from experiments.train.config import FormName
 from experiments.train.recipes import fashion_mnist
 from experiments.train.task import Task, make_task
@@ -140,7 +141,7 @@ def main(config: Config) -> list[dict[str, Any]]:
             f"  {row['convolutions']} convolutions"
         )
     report = {
-        "environment": timing.environment(),
+        "environment": describe(),
         "batch_size": config.batch_size,
         "rounds": len(times[0]),
         "rows": rows,

@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from repjax import algebra, blocks, branches
-from repjax._compile import compile
-from repjax._compiled import Compiled
-from repjax._compiler_options import compiler_options
-from repjax._shift_depthwise import shift_depthwise
 from repjax._verification import Verification
 from repjax._verify import verify
 from repjax.algebra import NotFusableError
+from repjax.compiling.compiled import Compiled
+from repjax.compiling.measured import compile
+from repjax.compiling.options import compiler_options
+from repjax.compiling.shifting import shift_depthwise
 from repjax.counting import count_operations
 from repjax.tracing import Fused, InternalWarning, Report, fuse
 from repjax.trees import (

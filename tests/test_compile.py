@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import repjax
-from repjax import _compile, _contest, _forms, _timing
-from repjax._candidates import Candidate, candidates
-from repjax._compiler_options import NO_YNNPACK, compiler_options
+from repjax.compiling import contest, forms, measured, timing
+from repjax.compiling.candidates import Candidate, candidates
+from repjax.compiling.options import NO_YNNPACK, compiler_options
 
 SHIFTED = Candidate("shifted", {}, shifted=True)
 
@@ -49,10 +49,10 @@ def tried(monkeypatch):
     """Sets the candidates, and what their calls take in the end, plain first."""
 
     def only(*found, seconds=None):
-        monkeypatch.setattr(_compile, "candidates", lambda platform, depthwise: list(found))
+        monkeypatch.setattr(measured, "candidates", lambda platform, depthwise: list(found))
         if seconds is not None:
-            monkeypatch.setattr(_contest, "alternate", lambda calls, budget: list(seconds))
-            monkeypatch.setattr(_contest, "HOPELESS", 1e9)
+            monkeypatch.setattr(contest, "alternate", lambda calls, budget: list(seconds))
+            monkeypatch.setattr(contest, "HOPELESS", 1e9)
 
     return only
 
@@ -114,8 +114,8 @@ def test_plain_is_kept_when_the_lead_is_small(tried):
 def test_hopeless_candidates_are_not_timed_with_the_others(tried, monkeypatch):
     tried(SHIFTED)
     times = iter([[1.0], [2.0]])
-    monkeypatch.setattr(_contest, "few", lambda call: next(times))
-    monkeypatch.setattr(_contest, "alternate", lambda calls, budget: pytest.fail("timed"))
+    monkeypatch.setattr(contest, "few", lambda call: next(times))
+    monkeypatch.setattr(contest, "alternate", lambda calls, budget: pytest.fail("timed"))
     found = repjax.compile(network, *drawn())
     assert verdicts(found) == {"plain": "chosen", "shifted": "slower"}
     assert found.trials[1].ratio == pytest.approx(0.5)
@@ -138,7 +138,7 @@ def test_wrong_outputs_never_win(tried, monkeypatch):
 
         return other
 
-    monkeypatch.setattr(_forms, "shift_depthwise", wrong)
+    monkeypatch.setattr(forms, "shift_depthwise", wrong)
     tried(SHIFTED, seconds=[2.0, 1.0])
     found = repjax.compile(network, *drawn())
     assert verdicts(found) == {"plain": "chosen", "shifted": "differs"}
@@ -148,7 +148,7 @@ def test_wrong_outputs_never_win(tried, monkeypatch):
 @pytest.mark.parametrize("budget", [0.0, 5.0])
 def test_out_of_time(monkeypatch, budget):
     clock = itertools.count(step=1.0)
-    monkeypatch.setattr(_timing, "_clock", lambda: float(next(clock)))
+    monkeypatch.setattr(timing, "_clock", lambda: float(next(clock)))
     found = repjax.compile(network, *drawn(), time_budget=budget)
     assert verdicts(found).pop("plain") == "chosen"
     assert {trial.verdict for trial in found.trials[1:]} == {"not tried"}
@@ -159,7 +159,7 @@ def test_out_of_time(monkeypatch, budget):
 def test_a_budget_between_candidates(monkeypatch):
     """Every reading of the clock is a second: plain takes ten, a candidate as much again."""
     clock = itertools.count(step=1.0)
-    monkeypatch.setattr(_timing, "_clock", lambda: float(next(clock)))
+    monkeypatch.setattr(timing, "_clock", lambda: float(next(clock)))
     found = repjax.compile(network, *drawn(), time_budget=25.0)
     states = [trial.verdict == "not tried" for trial in found.trials]
     assert states == sorted(states)
@@ -324,16 +324,16 @@ def test_it_prints_as_a_table(tried):
 
 def test_timing_alternates_within_a_budget(monkeypatch):
     now, order = [0.0], []
-    monkeypatch.setattr(_timing, "_clock", lambda: now[0])
+    monkeypatch.setattr(timing, "_clock", lambda: now[0])
 
     def call(name, seconds):
         order.append(name)
         now[0] += seconds
 
     calls = [functools.partial(call, "a", 1.0), functools.partial(call, "b", 0.5)]
-    assert _timing.alternate(calls, _timing.Budget(100.0)) == [1.0, 0.5]
+    assert timing.alternate(calls, timing.Budget(100.0)) == [1.0, 0.5]
     assert order == ["a", "b"] * 4
     order.clear()
-    assert _timing.alternate(calls, _timing.Budget(2.0)) == [1.0, 0.5]
+    assert timing.alternate(calls, timing.Budget(2.0)) == [1.0, 0.5]
     assert order == ["a", "b"] * 2
-    assert _timing.alternate(calls, _timing.Budget(0.0)) == []
+    assert timing.alternate(calls, timing.Budget(0.0)) == []

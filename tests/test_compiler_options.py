@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jaxlib.version import __version_info__
 
-from repjax import _compiler_options as module
 from repjax import compiler_options
+from repjax.compiling import options as module
 
 
 def test_what_this_version_of_jaxlib_has():

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import repjax
-from repjax import _compile, _contest, _program_file
-from repjax._candidates import Candidate
 from repjax._files import FileError
-from repjax._saved_compilation import load_compiled
+from repjax.compiling import contest, measured, program_file
+from repjax.compiling.candidates import Candidate
+from repjax.compiling.saving import load_compiled
 from tests.test_compile import conv, drawn, network, same
 
 
@@ -35,8 +35,8 @@ def compiled(arguments):
     """The shifted form, made to win."""
     with pytest.MonkeyPatch.context() as patch:
         shifted = Candidate("shifted", {}, shifted=True)
-        patch.setattr(_compile, "candidates", lambda platform, depthwise: [shifted])
-        patch.setattr(_contest, "alternate", lambda calls, budget: [2e-3, 1e-3])
+        patch.setattr(measured, "candidates", lambda platform, depthwise: [shifted])
+        patch.setattr(contest, "alternate", lambda calls, budget: [2e-3, 1e-3])
         return repjax.compile(function, *arguments)
 
 
@@ -53,7 +53,7 @@ def changed(written, tmp_path):
 
     def change(**fields):
         path = tmp_path / "changed.repjax"
-        _program_file.write(path, dataclasses.replace(_program_file.read(written), **fields))
+        program_file.write(path, dataclasses.replace(program_file.read(written), **fields))
         return path
 
     return change
@@ -104,8 +104,8 @@ def test_existing_files_are_kept(compiled, written):
 
 def chosen(options, name="no YNNPACK fusion"):
     return (
-        repjax._compiled.Trial("plain", {}, False, "slower"),
-        repjax._compiled.Trial(name, options, True, "chosen"),
+        repjax.compiling.compiled.Trial("plain", {}, False, "slower"),
+        repjax.compiling.compiled.Trial(name, options, True, "chosen"),
     )
 
 
@@ -133,7 +133,7 @@ def test_options_without_their_effect(changed, arguments):
 
 @pytest.mark.parametrize("place", [0, 2])
 def test_other_outputs_are_refused(written, changed, place):
-    expected = list(_program_file.read(written).expected)
+    expected = list(program_file.read(written).expected)
     assert [one.bound is None for one in expected] == [False, True, False, False, True]
     value = expected[place].value
     expected[place] = dataclasses.replace(expected[place], value=value + value.dtype.type(50))
@@ -176,8 +176,8 @@ def test_foreign_archives(written, tmp_path):
         load_compiled(path)
     for about, message in [
         ({"format": "another"}, "is no compiled program"),
-        ({"format": _program_file.FORMAT, "version": 99}, "written by a later repjax: version 99"),
-        ({"format": _program_file.FORMAT, "version": 1}, "is damaged or cut off: KeyError"),
+        ({"format": program_file.FORMAT, "version": 99}, "written by a later repjax: version 99"),
+        ({"format": program_file.FORMAT, "version": 1}, "is damaged or cut off: KeyError"),
         ([], "is damaged or cut off"),
     ]:
         with zipfile.ZipFile(path, "w") as file:
@@ -261,6 +261,6 @@ def test_large_arrays_are_checked_by_a_sample(tmp_path):
     found = repjax.compile(lambda x, k: conv(x, k), x, jnp.ones((1, 1, 4, 4)), time_budget=0.0)
     found.save(tmp_path / "large")
     assert (tmp_path / "large").stat().st_size < 60_000
-    contents = _program_file.read(tmp_path / "large")
+    contents = program_file.read(tmp_path / "large")
     assert contents.expected[0].value.size == 1024
     assert contents.probe.pools[0].size == 256

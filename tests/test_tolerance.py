@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax._tolerance import compare, expect, moved, outputs_of
+from repjax.compiling.tolerance import compare, expect, moved, outputs_of
 
 U = 2.0**-24
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import repjax
-from experiments import timing
+from experiments._machine import describe
 from experiments.train import loader, predictions
 from experiments.train.config import Config
 from experiments.train.data import Splits
@@ -88,7 +88,7 @@ def finish(
             for f, v in ((form.apply, trained), (apply, deployed))
         ],
         "numbers": [_numbers(trained), _numbers(deployed)],
-        "environment": timing.environment(),
+        "environment": describe(),
     }
     if devices.main:
         _tell(console, result, len(splits.test))

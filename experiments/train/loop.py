@@ -11,7 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 from rich.console import Console
 
-from experiments import timing
+from experiments._machine import describe
 from experiments.train import curves, devices, log
 from experiments.train import step as steps
 from experiments.train.checkpoints import Checkpoints
@@ -61,7 +61,7 @@ def run(config: Config, name: str = "run", console: Console | None = None) -> di
         figure = curves.draw({task.form.name: [log.read(folder.metrics)]})
         with replacing(folder.path / "curves.png", force=True) as path:
             figure.savefig(path, dpi=150, format="png")
-        named = ", ".join(f"{key} {value}" for key, value in timing.environment().items())
+        named = ", ".join(f"{key} {value}" for key, value in describe().items())
         console.print(f"on {named}", highlight=False)
         console.print(f"written to {folder.path}: metrics, curves, checkpoints, both networks")
         console.print(f"{time.perf_counter() - begin:.0f} seconds in all", highlight=False)

@@ -4,7 +4,7 @@ Each function checks what it made before it counts as written: it is read again 
 Files are written whole or not at all, and nothing is ever unpickled.
 """
 
-from repjax._saved_compilation import load_compiled
+from repjax.compiling.saving import load_compiled
 from repjax.export.network_file import load, safetensors
 from repjax.export.onnx_model import onnx
 from repjax.export.program import stablehlo

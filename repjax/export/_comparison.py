@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax._compiled import in_short
-from repjax._forms import Forms
-from repjax._tolerance import compare, expect, outputs_of
+from repjax.compiling.compiled import in_short
+from repjax.compiling.forms import Forms
+from repjax.compiling.tolerance import compare, expect, outputs_of
 
 
 def require_equal(

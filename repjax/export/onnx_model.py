@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repjax._compiled import in_short
 from repjax._files import check_target, replacing
+from repjax.compiling.compiled import in_short
 from repjax.export._comparison import batch_size, require_equal
 
 

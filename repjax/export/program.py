@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from jax import export
 
-from repjax._compiled import in_short
 from repjax._files import check_target, replacing
+from repjax.compiling.compiled import in_short
 from repjax.export._comparison import require_equal, symbolic
 
 

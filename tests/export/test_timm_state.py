@@ -58,7 +58,7 @@ def test_timm_loads_it_strictly_and_agrees(tmp_path: Path, name: str, x64: None)
 
     ours = repjax.models.create(name, param_dtype=np.float64)
     theirs = _timm.create(name)
-    _timm._settle(theirs, 64)
+    _timm.settle(theirs, 64)
     state = {key: value.numpy() for key, value in theirs.double().state_dict().items()}
     variables = repjax.fuse_params(repjax.torch.load(ours, state, naming="timm"))
     repjax.export.timm(tmp_path / "s.safetensors", ours, variables)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from repjax._compiled import Trial, in_short
 from repjax._files import FileError
-from repjax._probe import Probe
-from repjax._tolerance import Array, Expected
+from repjax.compiling.compiled import Trial, in_short
+from repjax.compiling.probe import Probe
+from repjax.compiling.tolerance import Array, Expected
 
 FORMAT = "repjax compiled program"
 VERSION = 1

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
-from repjax._candidates import candidates
-from repjax._compiled import Compiled, Source
-from repjax._contest import Contest
-from repjax._forms import Forms, platform_of
-from repjax._timing import Budget
+from repjax.compiling.candidates import candidates
+from repjax.compiling.compiled import Compiled, Source
+from repjax.compiling.contest import Contest
+from repjax.compiling.forms import Forms, platform_of
+from repjax.compiling.timing import Budget
 
 
 def compile(

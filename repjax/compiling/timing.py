@@ -53,17 +53,35 @@ def few(call: Callable[[], Any]) -> list[float]:
     return times
 
 
+def take_turns(
+    calls: Sequence[Callable[[], Any]], another: Callable[[int], bool]
+) -> list[list[float]]:
+    """Seconds of each call in each round: round after round, so that noise meets all alike.
+
+    Args:
+        calls: what is timed.
+        another: whether the round of that number, from 0, is made.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    number = 0
+    while another(number):
+        for call, found in zip(calls, times, strict=True):
+            found.append(seconds_of(call)[0])
+        number += 1
+    return times
+
+
 def alternate(calls: Sequence[Callable[[], Any]], budget: Budget) -> list[float]:
-    """Median seconds of each call: round after round, so that noise meets all alike.
+    """Median seconds of each call, in turns, within a budget.
 
     Returns:
         One number per call, or none at all where not even one round fits.
     """
-    times: list[list[float]] = [[] for _ in calls]
     start = _clock()
-    for number in range(ROUNDS):
-        if budget.left() <= 0 or (number >= FEW and _clock() - start > SECONDS):
-            break
-        for call, found in zip(calls, times, strict=True):
-            found.append(seconds_of(call)[0])
-    return [statistics.median(found) for found in times if found]
+
+    def another(number: int) -> bool:
+        if number >= ROUNDS or budget.left() <= 0:
+            return False
+        return number < FEW or _clock() - start <= SECONDS
+
+    return [statistics.median(found) for found in take_turns(calls, another) if found]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax._dependence import comparable
-from repjax._tolerance import Array, Expected, compare, expect, outputs_of
+from repjax.compiling.tolerance import Array, Expected, compare, expect, outputs_of
 
 POOL = 256
 """Numbers kept of each array; a byte picks one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from repjax._compiler_options import NO_YNNPACK, Options, compiler_options
+from repjax.compiling.options import NO_YNNPACK, Options, compiler_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,10 @@ PLAIN = Candidate("plain", {})
 """What ``jax.jit`` does by itself."""
 
 
+WITHOUT_YNNPACK = Candidate("no YNNPACK fusion", NO_YNNPACK)
+"""XLA:CPU as it is, but for its fusion into YNNPACK."""
+
+
 def candidates(platform: str, depthwise: bool) -> list[Candidate]:
     """The candidates beside plain, most promising first.
 
@@ -40,7 +44,7 @@ def candidates(platform: str, depthwise: bool) -> list[Candidate]:
     options = compiler_options(platform)
     found = [Candidate("compiler_options()", options)] if options else []
     if platform == "cpu":
-        found.append(Candidate("no YNNPACK fusion", NO_YNNPACK))
+        found.append(WITHOUT_YNNPACK)
     if not depthwise:
         return found
     shifted = [

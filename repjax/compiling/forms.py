@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from repjax._dependence import coarsest, reached
-from repjax._probe import Probe
-from repjax._shift_depthwise import has_depthwise, shift_depthwise
-from repjax._signature import Signature
-from repjax._tolerance import coarsest_product
+from repjax.compiling.probe import Probe
+from repjax.compiling.shifting import has_depthwise, shift_depthwise
+from repjax.compiling.signature import Signature
+from repjax.compiling.tolerance import coarsest_product
 from repjax.leaves import Leaves
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 
-from repjax._candidates import PLAIN, Candidate
-from repjax._compiled import Trial, Verdict, in_short
-from repjax._forms import Forms, platform_of
-from repjax._timing import FEW, HOPELESS, Budget, alternate, few, seconds_of
-from repjax._tolerance import SAMPLES, Expected, compare, expect, outputs_of
+from repjax.compiling.candidates import PLAIN, Candidate
+from repjax.compiling.compiled import Trial, Verdict, in_short
+from repjax.compiling.forms import Forms, platform_of
+from repjax.compiling.timing import FEW, HOPELESS, Budget, alternate, few, seconds_of
+from repjax.compiling.tolerance import SAMPLES, Expected, compare, expect, outputs_of
 
 LEAD = 1.03
 """Plain is kept unless another candidate is this many times as fast."""

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import jax
 
-from repjax._candidates import PLAIN
-from repjax._compiler_options import Options
-from repjax._probe import Probe
-from repjax._signature import Signature
+from repjax.compiling.candidates import PLAIN
+from repjax.compiling.options import Options
+from repjax.compiling.probe import Probe
+from repjax.compiling.signature import Signature
 
 Verdict = Literal["chosen", "slower", "differs", "failed", "not tried"]
 
@@ -141,7 +141,7 @@ class Compiled:
             ValueError: the program or its arguments cannot be serialized.
             ModuleNotFoundError: the flatbuffers library is missing.
         """
-        from repjax._saved_compilation import save_compiled
+        from repjax.compiling.saving import save_compiled
 
         save_compiled(self, path, force=force)
 

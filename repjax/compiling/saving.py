@@ -11,11 +11,11 @@ from typing import Any
 import jax
 from jax import export
 
-from repjax._compiled import Compiled, Source, Trial, in_short
-from repjax._compiler_options import Options, expected_calls
 from repjax._files import FileError, check_target, replacing
-from repjax._program_file import Contents, read, write
-from repjax._signature import Signature
+from repjax.compiling.compiled import Compiled, Source, Trial, in_short
+from repjax.compiling.options import Options, expected_calls
+from repjax.compiling.program_file import Contents, read, write
+from repjax.compiling.signature import Signature
 
 
 def save_compiled(compiled: Compiled, path: str | Path, *, force: bool = False) -> None:
