@@ -18,8 +18,10 @@ def test_it_is_loaded_as_the_same_variables(tmp_path: Path, network: Any) -> Non
     for suffix in (".safetensors", ".npz"):
         path = tmp_path / f"state{suffix}"
         repjax.export.timm(path, model, variables)
-        names = set(repjax.torch.read(path))
-        assert {"stem.reparam_conv.weight", "head.fc.bias"} <= names or "head.fc.weight" in names
+        layers = ["stem", *(f"stages.{stage}.0" for stage in range(4))]
+        modules = [*(f"{layer}.reparam_conv" for layer in layers), "head.fc"]
+        wanted = {f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")}
+        assert set(repjax.torch.read(path)) == wanted
         again = repjax.torch.load(model, path)
         for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(variables), strict=True):
             assert np.array_equal(one, other)

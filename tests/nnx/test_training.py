@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 
 import repjax.nnx
+import repjax.torch
 from repjax import blocks
 from tests.blocks.cases import largest, random_variables, same
 from tests.nnx.pairs import arrays, fill, laid_over
@@ -95,6 +96,23 @@ def test_checkpoints_go_both_ways(tmp_path: Path) -> None:
     fused = {"params": repjax.fuse_params(from_nnx)}
     model.eval()
     assert largest(linen.deploy().apply(fused, x) - model(x)) <= 1e-5
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["repvgg_block_8to8_s1", "mobileone_block_dw3_k4_scale_id"])
+def test_weights_from_pytorch_by_the_tables_of_the_linen_block(name: str) -> None:
+    with np.load(Path(__file__).parents[1] / "reference" / f"{name}.npz") as file:
+        state = {key[6:]: file[key] for key in file.files if key.startswith("state/")}
+        x, wanted = (np.moveaxis(file[key], 1, -1) for key in ("input", "output"))
+    fields: dict[str, Any] = {"param_dtype": float, "padding": 1, "rngs": nnx.Rngs(0)}
+    if name.startswith("repvgg"):
+        model: Any = repjax.nnx.RepVGGBlock(8, 8, **fields)
+    else:
+        model = repjax.nnx.MobileOneBlock(8, 8, groups=8, copies=4, **fields)
+    fill(model, repjax.torch.load(model.description, state, inputs=x))
+    model.eval()
+    for form in (model, repjax.nnx.deploy(model)):
+        assert largest(form(x.astype(float)) - wanted) <= 1e-10 * largest(wanted)
 
 
 def test_a_state_comes_back_as_a_state() -> None:
