@@ -82,7 +82,7 @@ def compiled(task: Task, name: str, batch: tuple[Any, ...]) -> Step:
         batch: images and labels, on the devices.
     """
     state = task.initial_state()
-    traced = task.step.trace(state, *batch)  # with compiler options it can be inside of nothing
+    traced = task.step.trace(state, *batch)
     convolutions = operations_in(traced.jaxpr)["conv_general_dilated"]
     program = traced.lower().compile()
     held = [state]

@@ -14,6 +14,9 @@ from repjax.leaves import Leaves
 
 def trace(fn: Callable[..., Any], *args: Any) -> Jaxpr:
     """The program of a function; arguments may have leaves that are no arrays."""
+    if isinstance(fn, jax.stages.Wrapped):  # with compiler options it can be inside of nothing
+        jaxpr: Jaxpr = fn.trace(*args).jaxpr
+        return jaxpr
     leaves = Leaves(args)
     return jax.make_jaxpr(lambda arrays: fn(*leaves.rebuild(arrays)))(leaves.arrays)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jaxlib.version import __version_info__
 
-from repjax import compiler_options
+from repjax import compiler_options, count_operations
 from repjax.compiling import options as module
 
 
@@ -57,3 +57,9 @@ def test_programs_are_the_same_with_the_options(slopes):
     found = jax.jit(run, compiler_options=compiler_options() or None)(kernel, x)
     expected = run(kernel, x)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_function_with_options_is_counted():
+    fast = jax.jit(lambda x: jnp.sin(x @ x), compiler_options={"xla_backend_optimization_level": 0})
+    found = count_operations(fast, jax.ShapeDtypeStruct((4, 4), jnp.float32))
+    assert found == {"dot_general": 1, "sin": 1}
