@@ -22,7 +22,7 @@ from experiments.train import curves, log
 from repjax._files import replacing
 
 PAGE = Path("docs/training.md")
-FIGURE = Path("docs/figures/training.png")
+FIGURE = Path("docs/benchmarks/training/curves.png")
 METRICS = Path("docs/benchmarks/training")
 BEGIN = "<!-- results: written by python -m experiments.training_table -->"
 END = "<!-- end of the results -->"
@@ -70,7 +70,7 @@ def text() -> str:
             f"Seeds {seeds}; trained on {named}.",
             accuracies(found),
             flips(found),
-            "![Loss and accuracy of all runs](figures/training.png)",
+            "![Loss and accuracy of all runs](benchmarks/training/curves.png)",
             costs(json.loads((METRICS / "steps.json").read_text())),
         ]
     )
